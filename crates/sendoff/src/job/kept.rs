@@ -1,0 +1,70 @@
+//! A job as the engine and the stores keep it: resolved, compact.
+
+use std::sync::Arc;
+
+use super::Delivery;
+use crate::{guid::Guid, time::Timestamp};
+
+/// A store's own number for a row: small, ascending with insertion, never given to another job as
+/// long as this process lives. Outside, jobs are named by [`Guid`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobId(pub u64);
+
+/// Jobs that wait for the same permits: those of one queue, one starter, one destination.
+///
+/// A lane is claimed from or skipped as a whole, so a full destination or a starter without
+/// resources holds up its own lanes and no others.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lane {
+    /// The queue's name.
+    pub queue: Arc<str>,
+    /// The starter's name.
+    pub starter: Arc<str>,
+    /// Where the start goes, for starters that limit their load per destination.
+    pub destination: Option<Arc<str>>,
+}
+
+/// A job at submit, resolved: defaults filled in, relative times made absolute.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// Its name.
+    pub guid: Guid,
+    /// Whether sendoff made the guid, so that it cannot name another job.
+    pub own_guid: bool,
+    /// The caller's key, if any.
+    pub idempotency_key: Option<Box<str>>,
+    /// The permits that it needs.
+    pub lane: Arc<Lane>,
+    /// 0 to 9, higher first.
+    pub priority: u8,
+    /// What a crash or an ambiguous outcome leads to.
+    pub delivery: Delivery,
+    /// Attempts allowed, at least 1.
+    pub max_attempts: u32,
+    /// When it was accepted.
+    pub queued_at: Timestamp,
+    /// When the start is asked for; an instant before `queued_at` means now.
+    pub run_at: Timestamp,
+    /// The instant before which the start must begin.
+    pub expires_at: Option<Timestamp>,
+    /// The request as JSON without guid and idempotency key, before defaults and times are
+    /// resolved. Two submits have the same content if their requests are equal as JSON.
+    pub request: Arc<str>,
+    /// Who submitted it.
+    pub submitted_by: Option<Arc<str>>,
+}
+
+/// What the dispatcher keeps of a pending job: enough to decide when and in which order to claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    /// The row.
+    pub id: JobId,
+    /// The permits that it needs.
+    pub lane: Arc<Lane>,
+    /// 0 to 9, higher first.
+    pub priority: u8,
+    /// When it may be claimed.
+    pub next_at: Timestamp,
+    /// It was starting when sendoff crashed, twice in a row or more: start it with nothing else in flight.
+    pub alone: bool,
+}

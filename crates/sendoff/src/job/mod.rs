@@ -1,0 +1,9 @@
+//! Layer 1: jobs as submitted ([`JobSpec`]), as kept ([`Job`]) and as shown ([`JobRecord`]).
+
+mod kept;
+mod record;
+mod spec;
+
+pub use kept::{Header, Job, JobId, Lane};
+pub use record::{ErrorClass, JobRecord, LastError, Receipt};
+pub use spec::{Delivery, JobSpec, Payload, Retry, Start};

@@ -1,0 +1,10 @@
+//! Layer 2: the traits that the engine stands on.
+
+mod starter;
+mod store;
+
+pub(crate) use starter::AttemptClock;
+pub use starter::{
+    Attempt, Checked, Refusal, Running, StartError, StartErrorClass, StartFuture, Starter, StarterDefaults,
+};
+pub use store::*;

@@ -1,0 +1,294 @@
+//! What the engine asks of a starter.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use serde_json::value::RawValue;
+
+use crate::{
+    guid::Guid,
+    job::{Delivery, Receipt},
+    state::{self, Begun},
+    time::{Clock, Timestamp},
+};
+
+/// The answer of [`Starter::start`].
+pub type StartFuture<'a> = BoxFuture<'a, Result<Receipt, StartError>>;
+
+/// Starts things of one kind. Registered by name; the engine knows nothing else of it.
+pub trait Starter: Send + Sync + 'static {
+    /// The key under `start` in a job's JSON.
+    fn name(&self) -> &str;
+
+    /// What a job gets that does not say, and the limits of this kind of start.
+    fn defaults(&self) -> StarterDefaults;
+
+    /// Refuses at submit what could never start, and says where the start goes. Must be cheap and
+    /// must not block.
+    ///
+    /// # Errors
+    /// [`Refusal`], naming the field of the payload.
+    fn check(&self, payload: &RawValue) -> Result<Checked, Refusal>;
+
+    /// Starts one job: resolves when the target has taken over, not when it has finished.
+    ///
+    /// Must call [`Attempt::begin`] right before the first byte or exec. If the future is dropped
+    /// midway (timeout, shutdown), the attempt counts as not begun before that call and as
+    /// ambiguous after it.
+    fn start(&self, attempt: Attempt) -> StartFuture<'_>;
+}
+
+/// What a starter says of its kind of start.
+#[derive(Debug, Clone, Copy)]
+pub struct StarterDefaults {
+    /// For jobs that do not say.
+    pub delivery: Delivery,
+    /// For jobs that do not say.
+    pub max_attempts: u32,
+    /// Starts in flight to one destination; no limit for starts without a destination.
+    pub max_per_destination: usize,
+    /// Started things alive at once: each holds its [`Running`] until it ends. No limit if `None`.
+    pub max_running: Option<usize>,
+    /// Whether the engine may drop a start midway, on timeout. If not, it waits for the answer
+    /// however long that takes, so that the outcome stays known.
+    pub abandonable: bool,
+}
+
+/// What [`Starter::check`] learned of a payload.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// Where the start goes (for HTTP: host and port), for limits by destination.
+    pub destination: Option<String>,
+}
+
+/// A payload that could never start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The field within the payload (`url`, `args[2]`), or empty for the payload as a whole.
+    pub field: String,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+impl Refusal {
+    /// This field is wrong, for this reason.
+    pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { field: field.into(), message: message.into() }
+    }
+
+    /// Reads a payload, refusing what does not fit its type with the field's path.
+    ///
+    /// # Errors
+    /// [`Refusal`], naming the field.
+    pub fn read<'a, T: serde::Deserialize<'a>>(payload: &'a RawValue) -> Result<T, Self> {
+        let mut reader = serde_json::Deserializer::from_str(payload.get());
+        serde_path_to_error::deserialize(&mut reader).map_err(|err| {
+            let path = err.path().to_string();
+            let text = err.into_inner().to_string();
+            let words = text.rsplit_once(" at line ").map_or(text.as_str(), |(words, _)| words);
+            Self::new(if path == "." { "" } else { &path }, words)
+        })
+    }
+}
+
+/// One attempt to start a job: what the starter gets.
+pub struct Attempt {
+    /// The job's name.
+    pub guid: Guid,
+    /// Its queue.
+    pub queue: Arc<str>,
+    /// Which attempt this is, from 1.
+    pub number: u32,
+    /// When the start was asked for.
+    pub due_at: Timestamp,
+    /// What an ambiguous outcome leads to.
+    pub delivery: Delivery,
+    /// What to start.
+    pub payload: Box<RawValue>,
+    /// How long the attempt may take; the engine enforces it on starters that are abandonable.
+    pub timeout: Duration,
+    /// Held as long as the started thing counts as running. Dropped with the attempt, unless the
+    /// starter keeps it until the thing ends.
+    pub running: Running,
+    pub(crate) clock: Arc<AttemptClock>,
+}
+
+impl Attempt {
+    /// To be called right before the first byte or exec, again if the first byte is sent again:
+    /// stamps `starting_at`, and checks for the last time that the job may start.
+    ///
+    /// # Errors
+    /// The deadline has passed, or sendoff is stopping: give this error back without starting.
+    pub fn begin(&self) -> Result<(), StartError> {
+        self.clock.begin()
+    }
+}
+
+impl fmt::Debug for Attempt {
+    /// Leaves the payload out: it may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attempt")
+            .field("guid", &self.guid)
+            .field("number", &self.number)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A started thing's place among those alive at once; dropping it says that the thing has ended.
+pub struct Running(Option<Box<dyn FnOnce() + Send>>);
+
+impl Running {
+    /// A place that is given back by calling `release`.
+    pub(crate) fn new(release: impl FnOnce() + Send + 'static) -> Self {
+        Self(Some(Box::new(release)))
+    }
+
+    /// A place among unlimited ones.
+    pub const fn unlimited() -> Self {
+        Self(None)
+    }
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Running(limited)" } else { "Running(unlimited)" })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(release) = self.0.take() {
+            release();
+        }
+    }
+}
+
+/// Why an attempt did not start its job.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct StartError {
+    /// Its class, which decides what happens next.
+    pub class: StartErrorClass,
+    /// In words; without payloads or secrets.
+    pub message: String,
+    /// The target asked not to be tried again before this long.
+    pub retry_after: Option<Duration>,
+}
+
+/// What a failed attempt means for the job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartErrorClass {
+    /// No attempt can succeed: the job fails.
+    Permanent,
+    /// The target certainly did not start: try again, under both deliveries.
+    NotStarted,
+    /// The target may have started: try again under at_least_once, `unknown` under at_most_once.
+    Ambiguous,
+    /// This machine has no resources left; not begun. The attempt does not count, and starts of
+    /// this kind become fewer at once.
+    Pressure,
+    /// The deadline passed before the attempt began.
+    Expired,
+    /// sendoff is stopping; not begun.
+    Released,
+}
+
+impl StartError {
+    /// An error of this class.
+    pub fn new(class: StartErrorClass, message: impl Into<String>) -> Self {
+        Self { class, message: message.into(), retry_after: None }
+    }
+
+    /// No attempt can succeed.
+    pub fn permanent(message: impl Into<String>) -> Self {
+        Self::new(StartErrorClass::Permanent, message)
+    }
+
+    /// The target certainly did not start.
+    pub fn not_started(message: impl Into<String>) -> Self {
+        Self::new(StartErrorClass::NotStarted, message)
+    }
+
+    /// The target may have started.
+    pub fn ambiguous(message: impl Into<String>) -> Self {
+        Self::new(StartErrorClass::Ambiguous, message)
+    }
+
+    /// This machine has no resources left.
+    pub fn pressure(message: impl Into<String>) -> Self {
+        Self::new(StartErrorClass::Pressure, message)
+    }
+}
+
+/// The stamps of one attempt, shared by the starter that makes them and the engine that reads them.
+pub(crate) struct AttemptClock {
+    clock: Arc<dyn Clock>,
+    queued_at: Timestamp,
+    claimed_at: Timestamp,
+    expires_at: Option<Timestamp>,
+    begun: Mutex<Stamps>,
+}
+
+#[derive(Clone, Copy)]
+enum Stamps {
+    NotBegun,
+    Stopping,
+    Begun { begun: Begun, elapsed: Duration },
+}
+
+impl AttemptClock {
+    pub(crate) fn new(
+        clock: Arc<dyn Clock>,
+        queued_at: Timestamp,
+        claimed_at: Timestamp,
+        expires_at: Option<Timestamp>,
+    ) -> Self {
+        Self { clock, queued_at, claimed_at, expires_at, begun: Mutex::new(Stamps::NotBegun) }
+    }
+
+    fn begin(&self) -> Result<(), StartError> {
+        let mut stamps = self.stamps();
+        if matches!(*stamps, Stamps::Stopping) {
+            return Err(StartError::new(StartErrorClass::Released, "sendoff is stopping"));
+        }
+        let now = self.clock.now();
+        // A second begin of one attempt is no new decision: the first byte may have gone out.
+        if matches!(*stamps, Stamps::NotBegun) && self.expires_at.is_some_and(|at| now >= at) {
+            return Err(StartError::new(StartErrorClass::Expired, "the deadline passed"));
+        }
+        let begun = state::begin(now, self.queued_at, self.claimed_at);
+        *stamps = Stamps::Begun { begun, elapsed: self.clock.elapsed() };
+        Ok(())
+    }
+
+    /// From here on the attempt cannot begin any more; whether it had not begun.
+    pub(crate) fn stop(&self) -> bool {
+        let mut stamps = self.stamps();
+        match *stamps {
+            Stamps::Begun { .. } => false,
+            Stamps::NotBegun | Stamps::Stopping => {
+                *stamps = Stamps::Stopping;
+                true
+            }
+        }
+    }
+
+    /// When it began, if it did, and the instant that is now by the time elapsed since.
+    pub(crate) fn read(&self) -> Option<(Begun, Timestamp)> {
+        match *self.stamps() {
+            Stamps::NotBegun | Stamps::Stopping => None,
+            Stamps::Begun { begun, elapsed } => {
+                let took = self.clock.elapsed().saturating_sub(elapsed);
+                Some((begun, begun.starting_at.saturating_add(took)))
+            }
+        }
+    }
+
+    fn stamps(&self) -> std::sync::MutexGuard<'_, Stamps> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
