@@ -354,7 +354,6 @@ impl Inner {
     }
 
     /// The attempts under way: rows and fences.
-    #[cfg(feature = "testing")]
     pub(super) fn starting(&self) -> VecDeque<(u64, u32)> {
         let starting = self.rows.after(None).filter(|(_, row)| row.life.state == State::Starting);
         starting.map(|(id, row)| (id, row.life.fence)).collect()

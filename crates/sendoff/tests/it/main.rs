@@ -1,0 +1,3 @@
+//! What can be seen of the library from outside.
+
+mod memory_store;
