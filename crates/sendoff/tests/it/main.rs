@@ -1,3 +1,4 @@
 //! What can be seen of the library from outside.
 
 mod memory_store;
+mod random_life;
