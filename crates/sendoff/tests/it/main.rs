@@ -2,3 +2,4 @@
 
 mod behaviours;
 mod memory_store;
+mod random_life;
