@@ -1,7 +1,11 @@
 //! The starters that come with sendoff.
 
 mod handler;
+#[cfg(all(feature = "process", target_os = "linux"))]
+mod process;
 mod simulated;
 
 pub use handler::{Call, HandlerStarter};
+#[cfg(all(feature = "process", target_os = "linux"))]
+pub use process::{Process, ProcessEnv, ProcessOptions, ProcessStarter};
 pub use simulated::{Simulated, SimulatedStarter};
