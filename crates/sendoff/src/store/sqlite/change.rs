@@ -58,6 +58,7 @@ fn claim_one(
         fence: kept.fence + 1,
         attempt: kept.attempt + 1,
         claimed_at: now,
+        crashes: kept.crashes,
     }))
 }
 

@@ -56,6 +56,7 @@ pub(super) struct Kept {
     pub(super) state: u8,
     pub(super) fence: u32,
     pub(super) attempt: u32,
+    pub(super) crashes: u32,
     pub(super) lane: i64,
     /// None if some of it cannot be decoded.
     pub(super) job: Option<Job>,
@@ -82,9 +83,9 @@ pub(super) fn kept(row: &Row<'_>, lanes: &mut Lanes<'_>, actors: &mut Actors<'_>
         request,
         submitted_by: cells.actor(11, actors)?,
     };
-    let (state, fence, attempt) = (cells.get(1), cells.get(5), cells.get(6));
+    let (state, fence, attempt, crashes) = (cells.get(1), cells.get(5), cells.get(6), cells.get(17));
     let job = (!cells.broken).then_some(job);
-    Ok(Kept { state, fence, attempt, lane: lane_id, job })
+    Ok(Kept { state, fence, attempt, crashes, lane: lane_id, job })
 }
 
 /// Reads the columns of a `Record` or `List` statement.

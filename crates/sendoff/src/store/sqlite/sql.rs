@@ -34,7 +34,7 @@ macro_rules! statements {
 macro_rules! job_columns {
     () => {
         "id, state, lane, priority, delivery, fence, attempt, max_attempts, queued_at, run_at, \
-         expires_at, submitted_by, own_guid, guid, idempotency_key, request"
+         expires_at, submitted_by, own_guid, guid, idempotency_key, request, quarantined, crashes"
     };
 }
 
@@ -43,7 +43,7 @@ macro_rules! record_columns {
     () => {
         concat!(
             job_columns!(),
-            ", quarantined, crashes, possible_duplicate, next_at, ended_at, cancel_requested_at, \
+            ", possible_duplicate, next_at, ended_at, cancel_requested_at, \
              claimed_at, node, starting_at, started_at, wait_us, clock_skew_us, receipt_status, \
              receipt_pid, error_class, error_message, error_at"
         )

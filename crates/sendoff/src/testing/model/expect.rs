@@ -104,9 +104,10 @@ impl Row {
     }
 
     pub(super) fn check_claimed(&self, claimed: &Claimed, now: Timestamp) {
-        let Claimed { id, job, fence, attempt, claimed_at, run_at } = claimed;
+        let Claimed { id, job, fence, attempt, claimed_at, run_at, crashes } = claimed;
         assert_eq!(*id, self.id);
         assert_eq!((*fence, *attempt), (self.life.fence, self.life.attempt), "fence and attempt of {self:?}");
+        assert_eq!(*crashes, self.life.crashes, "crashes of {self:?}");
         assert_eq!((*claimed_at, *run_at), (now, self.life.run_at), "claimed_at and run_at of {self:?}");
         let facts = |job: &Job| {
             let Job { guid, own_guid: _, idempotency_key, lane, priority, delivery, max_attempts, .. } =
