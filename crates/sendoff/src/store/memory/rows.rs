@@ -1,6 +1,6 @@
 //! Rows by number: dense while they are young, packed once most of their neighbours are gone.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::VecDeque, sync::Arc};
 
 use crate::{
     guid::Guid,
@@ -60,7 +60,8 @@ const CHUNK: u64 = 1024;
 /// rows that there are, not those that there were.
 #[derive(Default)]
 pub(super) struct Rows {
-    chunks: BTreeMap<u64, Chunk>,
+    /// With their numbers, ascending.
+    chunks: VecDeque<(u64, Chunk)>,
     next: u64,
 }
 
@@ -82,8 +83,10 @@ impl Rows {
         let id = self.next;
         self.next += 1;
         let place = id % CHUNK;
-        let chunk =
-            self.chunks.entry(id / CHUNK).or_insert_with(|| Chunk::Dense { rows: Vec::new(), live: 0 });
+        if self.chunks.back().is_none_or(|(number, _)| *number < id / CHUNK) {
+            self.chunks.push_back((id / CHUNK, Chunk::Dense { rows: Vec::new(), live: 0 }));
+        }
+        let Some((_, chunk)) = self.chunks.back_mut() else { return id };
         match chunk {
             Chunk::Dense { rows, live } => {
                 rows.resize_with(index(place), || None);
@@ -96,7 +99,7 @@ impl Rows {
     }
 
     pub(super) fn get(&self, id: u64) -> Option<&Row> {
-        match self.chunks.get(&(id / CHUNK))? {
+        match &self.chunks[self.chunk_of(id)?].1 {
             Chunk::Dense { rows, .. } => rows.get(index(id % CHUNK))?.as_ref(),
             Chunk::Sparse(rows) => {
                 let place = rows.binary_search_by_key(&(id % CHUNK), |row| row.0).ok()?;
@@ -106,7 +109,8 @@ impl Rows {
     }
 
     pub(super) fn get_mut(&mut self, id: u64) -> Option<&mut Row> {
-        match self.chunks.get_mut(&(id / CHUNK))? {
+        let at = self.chunk_of(id)?;
+        match &mut self.chunks[at].1 {
             Chunk::Dense { rows, .. } => rows.get_mut(index(id % CHUNK))?.as_mut(),
             Chunk::Sparse(rows) => {
                 let place = rows.binary_search_by_key(&(id % CHUNK), |row| row.0).ok()?;
@@ -116,8 +120,8 @@ impl Rows {
     }
 
     pub(super) fn remove(&mut self, id: u64) -> Option<Row> {
-        let number = id / CHUNK;
-        let chunk = self.chunks.get_mut(&number)?;
+        let at = self.chunk_of(id)?;
+        let chunk = &mut self.chunks[at].1;
         let (row, left) = match chunk {
             Chunk::Dense { rows, live } => {
                 let row = rows.get_mut(index(id % CHUNK))?.take()?;
@@ -134,7 +138,7 @@ impl Rows {
             }
         };
         if left == 0 {
-            self.chunks.remove(&number);
+            self.chunks.remove(at);
         } else {
             chunk.pack();
         }
@@ -144,8 +148,9 @@ impl Rows {
     /// The rows numbered higher than `after`, in the order of insertion.
     pub(super) fn after(&self, after: Option<u64>) -> impl Iterator<Item = (u64, &Row)> {
         let first = after.map_or(0, |id| id + 1);
+        let at = self.chunks.partition_point(|(number, _)| *number < first / CHUNK);
         self.chunks
-            .range(first / CHUNK..)
+            .range(at..)
             .flat_map(|(number, chunk)| {
                 let rows: Box<dyn Iterator<Item = (u64, &Row)>> = match chunk {
                     Chunk::Dense { rows, .. } => {
@@ -156,6 +161,17 @@ impl Rows {
                 rows.map(move |(place, row)| (number * CHUNK + place, row))
             })
             .skip_while(move |(id, _)| *id < first)
+    }
+
+    /// The place of the chunk that this row is in, if it is there.
+    fn chunk_of(&self, id: u64) -> Option<usize> {
+        let number = id / CHUNK;
+        // As long as no chunk is gone it is as far from the first as its number.
+        let far = number.checked_sub(self.chunks.front()?.0)?;
+        match usize::try_from(far) {
+            Ok(at) if self.chunks.get(at).is_some_and(|chunk| chunk.0 == number) => Some(at),
+            _ => self.chunks.binary_search_by_key(&number, |chunk| chunk.0).ok(),
+        }
     }
 }
 
@@ -236,6 +252,6 @@ mod tests {
         }
         assert!(rows.get(survivor).is_some());
         assert_eq!(rows.chunks.len(), 1);
-        assert!(matches!(&rows.chunks[&0], Chunk::Sparse(rows) if rows.capacity() <= 4));
+        assert!(matches!(&rows.chunks[0].1, Chunk::Sparse(rows) if rows.capacity() <= 4));
     }
 }
