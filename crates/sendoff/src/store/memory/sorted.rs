@@ -6,8 +6,8 @@ use std::collections::VecDeque;
 pub(super) type Entry = (u64, u64);
 
 /// Entries of one block. A block costs one move of at most half its length per insertion in its
-/// middle, and a queue of a million entries has about two thousand blocks to search.
-const BLOCK: usize = 512;
+/// middle, and a queue of a million entries has about four thousand blocks to search.
+const BLOCK: usize = 256;
 
 /// Two levels instead of a tree: a sorted list of sorted blocks, none of them empty.
 ///
