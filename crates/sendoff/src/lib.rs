@@ -8,6 +8,8 @@ pub mod ports;
 pub mod starter;
 pub mod state;
 pub mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod time;
 
 pub use error::{Error, Result};
