@@ -2,4 +2,6 @@
 
 mod memory_store;
 #[cfg(feature = "sqlite")]
+mod sqlite_file;
+#[cfg(feature = "sqlite")]
 mod sqlite_store;
