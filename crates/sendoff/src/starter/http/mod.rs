@@ -29,7 +29,7 @@ use crate::{
 use connect::Connector;
 pub use payload::Http;
 use pool::{Limits, Pool};
-use prepare::prepare;
+use prepare::{Place, prepare};
 
 /// Starts [`Http`] payloads.
 ///
@@ -79,11 +79,11 @@ impl HttpStarter {
             StartError::permanent(format!("the payload is no HTTP start (column {})", err.column()))
         })?;
         let permanent = |Refusal { field, message }| StartError::permanent(format!("{field}: {message}"));
+        let (origin, target) = self.pool.place(&payload.url).map_err(permanent)?;
         let prepared = prepare(payload).map_err(permanent)?;
         let once = attempt.delivery == Delivery::AtMostOnce;
         let trusting = !once || prepared.trust_retry_after;
-        let origin = self.pool.origin(&prepared).map_err(permanent)?;
-        let mut request = prepared.into_request(&attempt, &origin, &self.user_agent)?;
+        let mut request = prepared.into_request(&attempt, &origin, target, &self.user_agent)?;
         let mut kept = if once { None } else { origin.take().await };
         loop {
             let reused = kept.is_some();
@@ -154,8 +154,10 @@ impl Starter for HttpStarter {
     }
 
     fn check(&self, payload: &RawValue) -> Result<Checked, Refusal> {
-        let prepared = prepare(Refusal::read(payload)?)?;
-        Ok(Checked { destination: Some(prepared.endpoint()?.destination) })
+        let payload: Http = Refusal::read(payload)?;
+        let destination = Place::read(&payload.url)?.endpoint()?.destination;
+        prepare(payload)?;
+        Ok(Checked { destination: Some(destination) })
     }
 
     fn start(&self, attempt: Attempt) -> StartFuture<'_> {
