@@ -54,10 +54,13 @@ pub(super) struct Pool {
     limits: Limits,
     origins: RwLock<HashMap<Box<str>, Arc<Origin>>>,
     /// What the URLs of late came to: reading one costs as much as writing the whole request.
-    urls: RwLock<HashMap<Box<str>, (Arc<Origin>, Uri)>>,
+    urls: RwLock<HashMap<Box<str>, Known>>,
     idle_total: Arc<AtomicUsize>,
     tasks: Mutex<Tasks>,
 }
+
+/// A URL's origin, and its path and query.
+pub(super) type Known = (Arc<Origin>, Uri);
 
 #[derive(Default)]
 struct Tasks {
@@ -92,8 +95,8 @@ impl Pool {
         })
     }
 
-    /// Where `url` leads: its origin, and path and query.
-    pub(super) fn place(&self, url: &str) -> Result<(Arc<Origin>, Uri), Refusal> {
+    /// Where `url` leads.
+    pub(super) fn place(&self, url: &str) -> Result<Known, Refusal> {
         if let Some(known) = self.urls.read().unwrap_or_else(PoisonError::into_inner).get(url) {
             return Ok(known.clone());
         }
