@@ -45,12 +45,13 @@ mod insert;
 mod list;
 mod matrix;
 mod order;
+mod panics;
 mod prune;
 mod reclaim;
 mod steps;
 mod words;
 
-use std::{fmt, panic::AssertUnwindSafe};
+use std::fmt;
 
 use futures_util::{FutureExt, future::LocalBoxFuture};
 
@@ -88,7 +89,6 @@ cases! {
         stamps_follow_the_attempt, settling_twice_is_harmless, each_of_a_call_stands_alone,
         cancel_is_final, a_late_cancel_ends_every_way_back,
     },
-    matrix::{every_step_in_every_state},
     change::{a_reschedule_moves_the_job, only_pending_is_rescheduled, a_resolve_decides, only_unknown_is_resolved},
     deadline::{the_deadline_is_exclusive, expire_works_in_steps, an_attempt_that_may_have_happened_fails},
     reclaim::{
@@ -102,6 +102,8 @@ cases! {
         effects_follow_the_order_of_calls, a_dropped_answer_is_no_undo, a_crash_after_every_kind_of_write,
         unknown_names_are_no_error, after_close,
     },
+    // The longest, and the one that would name all others' faults.
+    matrix::{every_step_in_every_state},
 }
 
 /// A case that a store failed.
@@ -129,14 +131,7 @@ impl Case {
             let mut model = Model::new(factory).await;
             (self.run)(&mut model).await;
         };
-        AssertUnwindSafe(run).catch_unwind().await.map_err(|panic| {
-            let message = panic
-                .downcast_ref::<String>()
-                .cloned()
-                .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
-                .unwrap_or_else(|| "a panic without words".to_owned());
-            Failure { case: self.name, message }
-        })
+        panics::caught(run).await.map_err(|message| Failure { case: self.name, message })
     }
 }
 

@@ -1,6 +1,7 @@
 //! The memory store, sound and with planted faults.
 
 use futures_util::{FutureExt, future::BoxFuture};
+use proptest::proptest;
 use sendoff::{
     ports::Store,
     store::{MemoryStore, memory::Fault},
@@ -9,6 +10,8 @@ use sendoff::{
         model::{Factory, Subject},
     },
 };
+
+use crate::random_life;
 
 struct InMemory(Option<Fault>);
 
@@ -46,4 +49,13 @@ async fn each_planted_fault_is_found() {
         }
     }
     assert!(missed.is_empty(), "{} cases do not find {missed:?}", CASES.len());
+}
+
+proptest! {
+    #![proptest_config(random_life::cases(128))]
+
+    #[test]
+    fn random_lives_agree_with_the_model(ops in random_life::life(60)) {
+        random_life::live(&InMemory(None), ops);
+    }
 }

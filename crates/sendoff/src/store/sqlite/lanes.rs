@@ -103,7 +103,14 @@ impl<'c> Lanes<'c> {
         Ok(())
     }
 
-    /// Forgets what may no longer be so: the transaction was undone, or a lane became idle.
+    /// The lane was found without pending jobs, and the table says so. For the writer.
+    pub(super) fn idle(&mut self, id: i64) {
+        if let Some(known) = self.known.get_mut(&id) {
+            known.busy = false;
+        }
+    }
+
+    /// Forgets what may no longer be so: the transaction was undone.
     pub(super) fn forget(&mut self) {
         self.known.clear();
         self.ids.clear();

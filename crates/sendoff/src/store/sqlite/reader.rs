@@ -1,7 +1,7 @@
 //! The threads that read, each with its own connection; they never wait for the writer.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     sync::{Arc, Condvar, Mutex, PoisonError},
 };
 
@@ -143,7 +143,7 @@ impl Reader<'_> {
             if row.get(4)? {
                 found.extend(lane(row.get(1)?, row.get(2)?, row.get_ref(3)?.as_str()?).map(Arc::new));
             } else {
-                push(&self.shared.idle_lanes, row.get(0)?);
+                note(&self.shared.idle_lanes, row.get(0)?);
             }
         }
         Ok(found)
@@ -222,8 +222,8 @@ fn matches(record: &JobRecord, filter: &Filter) -> bool {
         && filter.to.is_none_or(|to| record.run_at < to)
 }
 
-fn push<T>(list: &Mutex<Vec<T>>, item: T) {
-    list.lock().unwrap_or_else(PoisonError::into_inner).push(item);
+fn note(list: &Mutex<BTreeSet<i64>>, row: i64) {
+    list.lock().unwrap_or_else(PoisonError::into_inner).insert(row);
 }
 
 /// Headers as they are found. Rows that cannot be decoded are left out and told to the writer.
@@ -240,7 +240,7 @@ impl Headers<'_, '_> {
             let Some(row) = rows.next()? else { break };
             match rows::header(row, self.lanes)? {
                 Some(header) => self.found.push(header),
-                None => push(&self.shared.suspects, row.get(0)?),
+                None => note(&self.shared.suspects, row.get(0)?),
             }
         }
         Ok(())

@@ -250,3 +250,40 @@ impl<'c> IndexMut<Sql> for Statements<'c> {
         &mut self.0[name as usize]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Cost must not grow with the number of jobs, nor a step sort what it does not return.
+    #[test]
+    fn every_statement_on_jobs_is_a_search_in_the_order_of_an_index() {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(include_str!("sql/0001_jobs.sql")).unwrap();
+        let mut searched = 0;
+        for (name, text) in TEXTS.iter().filter(|(_, text)| text.contains(" job")) {
+            let mut explain = conn.prepare(&format!("EXPLAIN QUERY PLAN {text}")).unwrap();
+            let count = explain.parameter_count();
+            for parameter in 1..=count {
+                explain.raw_bind_parameter(parameter, 1).unwrap();
+            }
+            let mut steps = explain.raw_query();
+            while let Some(step) = steps.next().unwrap() {
+                let step: String = step.get(3).unwrap();
+                let walks = step.contains("SCAN job") || step.contains("TEMP B-TREE");
+                assert!(!walks, "{name}: {step}");
+                searched += usize::from(step.contains("SEARCH job"));
+            }
+        }
+        assert!(searched > 20, "{searched}");
+    }
+
+    #[test]
+    fn numbers_of_parameters_have_no_gap() {
+        for (name, text) in TEXTS {
+            let used = |n: usize| text.contains(&format!("?{n}"));
+            let highest = (1..20).rev().find(|n| used(*n)).unwrap_or(0);
+            assert!((1..=highest).all(used), "{name}");
+        }
+    }
+}

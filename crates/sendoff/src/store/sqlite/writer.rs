@@ -2,7 +2,7 @@
 //! and answers after the commit returned.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex, PoisonError, atomic::Ordering, mpsc},
 };
 
@@ -297,7 +297,7 @@ impl<'c> Writer<'c> {
         }
         for lane in take(&self.shared.idle_lanes) {
             if self.st[Sql::LaneIdle].execute([lane])? > 0 {
-                self.lanes.forget();
+                self.lanes.idle(lane);
             }
         }
         Ok(())
@@ -337,6 +337,6 @@ impl<'c> Writer<'c> {
     }
 }
 
-fn take<T>(list: &Mutex<Vec<T>>) -> Vec<T> {
+fn take(list: &Mutex<BTreeSet<i64>>) -> BTreeSet<i64> {
     std::mem::take(&mut *list.lock().unwrap_or_else(PoisonError::into_inner))
 }
