@@ -35,7 +35,6 @@ impl Error {
         Self(Box::new(Inner { kind, message: message.into(), source: None }))
     }
 
-    #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "only stores on disk have causes"))]
     pub(crate) fn with_source(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         self.0.source = Some(Box::new(source));
         self

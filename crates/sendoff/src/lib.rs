@@ -1,15 +1,18 @@
 //! sendoff starts jobs and forgets them: a scheduler for fire-and-forget job starts.
 
+mod dispatcher;
 pub mod error;
 mod guid;
 mod job;
 mod notice;
 pub mod ports;
+mod scheduler;
 pub mod starter;
 pub mod state;
 pub mod store;
 pub mod time;
 
+pub use dispatcher::{Limits, QueueLimits, Rate};
 pub use error::{Error, Result};
 pub use guid::{Guid, GuidError};
 pub use job::{
@@ -17,4 +20,8 @@ pub use job::{
     Start,
 };
 pub use notice::Notice;
+pub use scheduler::{
+    Accepted, Batch, Builder, Checker, DEFAULT_GRACE, Lagged, NotStarted, Notices, Scheduler, ShutdownReport,
+    Submission, Verdict,
+};
 pub use state::State;

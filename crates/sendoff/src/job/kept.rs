@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Delivery;
-use crate::{guid::Guid, time::Timestamp};
+use crate::{guid::Guid, state::Facts, time::Timestamp};
 
 /// A store's own number for a row: small, ascending with insertion, never given to another job as
 /// long as this process lives. Outside, jobs are named by [`Guid`].
@@ -52,6 +52,18 @@ pub struct Job {
     pub request: Arc<str>,
     /// Who submitted it.
     pub submitted_by: Option<Arc<str>>,
+}
+
+impl Job {
+    /// What the guards of the state machine ask for.
+    pub fn facts(&self) -> Facts {
+        Facts {
+            delivery: self.delivery,
+            max_attempts: self.max_attempts,
+            queued_at: self.queued_at,
+            expires_at: self.expires_at,
+        }
+    }
 }
 
 /// What the dispatcher keeps of a pending job: enough to decide when and in which order to claim.

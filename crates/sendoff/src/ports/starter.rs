@@ -260,9 +260,21 @@ impl AttemptClock {
         if matches!(*stamps, Stamps::NotBegun) && self.expires_at.is_some_and(|at| now >= at) {
             return Err(StartError::new(StartErrorClass::Expired, "the deadline passed"));
         }
-        let begun = state::begin(now, self.queued_at, self.claimed_at);
-        *stamps = Stamps::Begun { begun, elapsed: self.clock.elapsed() };
+        *stamps = self.stamp(now);
         Ok(())
+    }
+
+    fn stamp(&self, now: Timestamp) -> Stamps {
+        let begun = state::begin(now, self.queued_at, self.claimed_at);
+        Stamps::Begun { begun, elapsed: self.clock.elapsed() }
+    }
+
+    /// For a starter that said "started" without saying when it began: it began just now.
+    pub(crate) fn must_have_begun(&self) {
+        let mut stamps = self.stamps();
+        if !matches!(*stamps, Stamps::Begun { .. }) {
+            *stamps = self.stamp(self.clock.now());
+        }
     }
 
     /// From here on the attempt cannot begin any more; whether it had not begun.

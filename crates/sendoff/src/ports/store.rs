@@ -161,6 +161,8 @@ pub struct Claimed {
     pub claimed_at: Timestamp,
     /// When it was to start: `run_at` as of now.
     pub run_at: Timestamp,
+    /// Crashes while starting, since the last attempt that settled.
+    pub crashes: u32,
 }
 
 /// The end of an attempt.

@@ -21,6 +21,10 @@ pub(super) struct TimerFd {
 }
 
 impl TimerFd {
+    #[expect(
+        deprecated,
+        reason = "the newer call is unsafe, to rule out descriptors that change; an OwnedFd does not"
+    )]
     pub(super) fn new() -> io::Result<Self> {
         let fd = timerfd_create(TimerfdClockId::Realtime, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
         Ok(Self { fd: AsyncFd::with_interest(fd, Interest::READABLE)? })

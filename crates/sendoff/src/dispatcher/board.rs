@@ -1,0 +1,676 @@
+//! Who may start next: lanes of due jobs, queues taken in turn, gates that count permits.
+//!
+//! A lane holds the first due jobs of one queue, starter and destination. A queue holds its lanes
+//! that have jobs, in the order of their heads. A gate is a limit that several lanes share (a
+//! destination's connections, a starter's resources); a lane that finds a gate shut waits at it, so
+//! nothing is looked at again until a permit comes back. Every step costs O(log n) or less.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use slab::Slab;
+
+use super::limits::{Limits, QueueLimits, RateState};
+use crate::{
+    job::{Header, JobId, Lane},
+    time::Timestamp,
+};
+
+/// Due jobs kept in memory over all lanes; the rest of a long backlog stays in the store.
+const READY_JOBS: usize = 65_536;
+/// At least so many of one lane.
+const LANE_MIN: usize = 16;
+/// At most so many of one lane: two refills of this size hide the store's latency.
+const LANE_MAX: usize = 2_048;
+/// The first pause after this machine ran out of resources, doubled each time in a row.
+const PRESSURE_PAUSE: Duration = Duration::from_millis(10);
+/// The longest such pause.
+const PRESSURE_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// The place of a due job among its queue's: priority, then `next_at`, then insertion.
+pub(super) type Rank = (Reverse<u8>, Timestamp, JobId);
+
+pub(super) fn rank(header: &Header) -> Rank {
+    (Reverse(header.priority), header.next_at, header.id)
+}
+
+/// A starter's part of the limits.
+#[derive(Debug, Clone)]
+pub(crate) struct StarterLimits {
+    pub(crate) name: Arc<str>,
+    pub(crate) max_per_destination: usize,
+    pub(crate) max_running: Option<usize>,
+}
+
+pub(super) type LaneKey = usize;
+type QueueKey = usize;
+type GateKey = usize;
+
+#[derive(Debug)]
+struct LaneState {
+    lane: Arc<Lane>,
+    queue: QueueKey,
+    /// The starter's gate, then the destination's.
+    gates: [Option<GateKey>; 2],
+    /// The first due jobs.
+    ready: BTreeSet<Rank>,
+    /// The store may hold due jobs of this lane that `ready` does not.
+    truncated: bool,
+    /// A refill is under way; `dropped` if a job was left out of `ready` since it began.
+    refilling: bool,
+    dropped: bool,
+    place: Place,
+    /// The gate whose free permit this lane was called for, to be passed on if it is not used.
+    called_by: Option<GateKey>,
+    /// Claims under way and attempts in flight.
+    claiming: usize,
+    in_flight: usize,
+}
+
+/// Where a lane stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// It has nothing ready.
+    Idle,
+    /// Among its queue's heads, under this rank.
+    Head(Rank),
+    /// At a gate.
+    Waiting,
+}
+
+#[derive(Debug)]
+struct QueueState {
+    name: Arc<str>,
+    limits: QueueLimits,
+    rate: RateState,
+    in_flight: usize,
+    heads: BTreeSet<(Rank, LaneKey)>,
+    /// Its lanes that were called by a gate and have not been served yet.
+    called: BTreeSet<LaneKey>,
+    in_ring: bool,
+    lanes: usize,
+}
+
+#[derive(Debug)]
+struct Gate {
+    /// The starter and destination, if it is a destination's; such a gate goes with its last lane.
+    destination: Option<(Arc<str>, Arc<str>)>,
+    lanes: usize,
+    in_flight: usize,
+    /// Shrinks under pressure, grows back one by one.
+    limit: usize,
+    max: usize,
+    running: usize,
+    max_running: Option<usize>,
+    shut_until: Duration,
+    pressure: u32,
+    waiting: VecDeque<LaneKey>,
+}
+
+impl Gate {
+    fn new(max: usize, max_running: Option<usize>, destination: Option<(Arc<str>, Arc<str>)>) -> Self {
+        Self {
+            destination,
+            lanes: 0,
+            in_flight: 0,
+            limit: max,
+            max,
+            running: 0,
+            max_running,
+            shut_until: Duration::ZERO,
+            pressure: 0,
+            waiting: VecDeque::new(),
+        }
+    }
+
+    fn free(&self, now: Duration) -> usize {
+        if now < self.shut_until {
+            return 0;
+        }
+        let running = self.max_running.map_or(usize::MAX, |max| max.saturating_sub(self.running));
+        self.limit.saturating_sub(self.in_flight).min(running)
+    }
+}
+
+/// How an attempt left its starter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Load {
+    /// Like any other.
+    Normal,
+    /// This machine had no resources for it.
+    Pressure,
+}
+
+#[derive(Debug)]
+pub(super) struct Board {
+    max_in_flight: usize,
+    configured: BTreeMap<Arc<str>, QueueLimits>,
+    /// Claims under way and attempts whose outcome is not stored yet.
+    in_flight: usize,
+    lanes: Slab<LaneState>,
+    lane_keys: BTreeMap<Arc<Lane>, LaneKey>,
+    queues: Slab<QueueState>,
+    queue_keys: BTreeMap<Arc<str>, QueueKey>,
+    gates: Slab<Gate>,
+    starter_gates: BTreeMap<Arc<str>, (GateKey, usize)>,
+    destination_gates: BTreeMap<(Arc<str>, Arc<str>), GateKey>,
+    /// Queues that may be served, in turn.
+    ring: VecDeque<QueueKey>,
+    /// Queues that wait for their rate and gates that are shut for a time.
+    rate_wakes: BTreeSet<(Duration, QueueKey)>,
+    gate_wakes: BTreeSet<(Duration, GateKey)>,
+    /// Lanes that run short.
+    short: BTreeSet<LaneKey>,
+}
+
+impl Board {
+    pub(super) fn new(limits: Limits, starters: &[StarterLimits]) -> Self {
+        let mut gates = Slab::new();
+        let starter_gates = starters
+            .iter()
+            .map(|starter| {
+                let key = gates.insert(Gate::new(usize::MAX, starter.max_running, None));
+                (starter.name.clone(), (key, starter.max_per_destination))
+            })
+            .collect();
+        Self {
+            max_in_flight: limits.max_in_flight,
+            configured: limits.queues,
+            in_flight: 0,
+            lanes: Slab::new(),
+            lane_keys: BTreeMap::new(),
+            queues: Slab::new(),
+            queue_keys: BTreeMap::new(),
+            gates,
+            starter_gates,
+            destination_gates: BTreeMap::new(),
+            ring: VecDeque::new(),
+            rate_wakes: BTreeSet::new(),
+            gate_wakes: BTreeSet::new(),
+            short: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Whether the lane's starter is one of this scheduler's.
+    pub(super) fn knows(&self, lane: &Lane) -> bool {
+        self.starter_gates.contains_key(&lane.starter)
+    }
+
+    /// Lanes that run short, with how many due jobs to ask the store for. Each is then refilling.
+    pub(super) fn take_short(&mut self) -> Vec<(Arc<Lane>, usize)> {
+        let short = std::mem::take(&mut self.short);
+        let cap = self.lane_cap();
+        short
+            .into_iter()
+            .map(|key| {
+                let lane = &mut self.lanes[key];
+                lane.refilling = true;
+                lane.dropped = false;
+                // The store still shows what is being claimed.
+                (lane.lane.clone(), cap + lane.claiming)
+            })
+            .collect()
+    }
+
+    fn lane_cap(&self) -> usize {
+        (READY_JOBS / self.lanes.len().max(1)).clamp(LANE_MIN, LANE_MAX)
+    }
+
+    /// The store may hold due jobs of this lane that were never shown here.
+    pub(super) fn mark_truncated(&mut self, lane: &Arc<Lane>) {
+        let key = self.lane_key(lane);
+        self.lanes[key].truncated = true;
+        self.check_short(key);
+    }
+
+    /// A due job.
+    pub(super) fn push(&mut self, header: &Header) {
+        let key = self.lane_key(&header.lane);
+        let cap = self.lane_cap();
+        let rank = rank(header);
+        let lane = &mut self.lanes[key];
+        // In a lane whose tail is only in the store, a job behind the tail stays there as well.
+        // While a refill is under way its snapshot may be older than this job: keep it.
+        if lane.truncated && !lane.refilling && lane.ready.last().is_none_or(|last| rank > *last) {
+            self.check_short(key);
+            return;
+        }
+        lane.ready.insert(rank);
+        if lane.ready.len() > cap {
+            lane.ready.pop_last();
+            lane.truncated = true;
+            lane.dropped = true;
+        }
+        self.update_head(key);
+    }
+
+    /// The answer to a refill: the lane's first due jobs; `complete` if there were no more.
+    /// `taken` tells jobs that are being claimed already.
+    pub(super) fn refilled(
+        &mut self,
+        lane: &Arc<Lane>,
+        headers: impl Iterator<Item = Rank>,
+        complete: bool,
+        taken: impl Fn(JobId) -> bool,
+    ) {
+        let key = self.lane_key(lane);
+        let lane = &mut self.lanes[key];
+        lane.refilling = false;
+        lane.truncated = !complete || lane.dropped;
+        lane.ready.extend(headers.filter(|rank| !taken(rank.2)));
+        self.update_head(key);
+        self.check_short(key);
+        self.collect(key);
+    }
+
+    /// A refill failed: it may be asked for again.
+    pub(super) fn refill_failed(&mut self, lane: &Arc<Lane>) {
+        let key = self.lane_key(lane);
+        self.lanes[key].refilling = false;
+        self.check_short(key);
+    }
+
+    /// The next job to claim, its permits taken.
+    pub(super) fn pick(&mut self, now: Duration) -> Option<(LaneKey, Rank)> {
+        while self.in_flight < self.max_in_flight {
+            let queue_key = self.ring.pop_front()?;
+            self.queues[queue_key].in_ring = false;
+            if !self.queue_may_start(queue_key, now) {
+                self.pass_calls_on(queue_key, now);
+                continue;
+            }
+            let Some(&(rank, lane_key)) = self.queues[queue_key].heads.first() else {
+                self.collect_queue(queue_key);
+                continue;
+            };
+            if let Some(gate) = self.shut_gate(lane_key, now) {
+                self.wait_at(gate, lane_key, now);
+                self.enter_ring(queue_key);
+                continue;
+            }
+            self.take_permits(lane_key, now);
+            let lane = &mut self.lanes[lane_key];
+            lane.called_by = None;
+            lane.claiming += 1;
+            lane.ready.remove(&rank);
+            self.queues[queue_key].called.remove(&lane_key);
+            self.update_head(lane_key);
+            self.check_short(lane_key);
+            self.enter_ring(queue_key);
+            return Some((lane_key, rank));
+        }
+        None
+    }
+
+    /// Takes the permits for a job that must start with nothing else in flight: whatever limits say.
+    pub(super) fn take_alone(&mut self, lane: &Arc<Lane>, now: Duration) -> LaneKey {
+        let key = self.lane_key(lane);
+        self.take_permits(key, now);
+        self.lanes[key].claiming += 1;
+        key
+    }
+
+    /// Takes the permits for a job that is due as it is submitted, if it has them and nothing of
+    /// its queue waits before it; it is then in flight.
+    pub(super) fn admit(&mut self, lane: &Arc<Lane>, now: Duration) -> bool {
+        if self.in_flight >= self.max_in_flight {
+            return false;
+        }
+        let key = self.lane_key(lane);
+        let state = &self.lanes[key];
+        let queue = state.queue;
+        let waits = state.place != Place::Idle || state.truncated || !self.queues[queue].heads.is_empty();
+        let crowded = state.gates.iter().flatten().any(|gate| !self.gates[*gate].waiting.is_empty());
+        if waits || crowded || self.shut_gate(key, now).is_some() || !self.queue_may_start(queue, now) {
+            self.collect(key);
+            return false;
+        }
+        self.take_permits(key, now);
+        self.lanes[key].in_flight += 1;
+        true
+    }
+
+    /// A claim went through: the job is in flight.
+    pub(super) fn claimed(&mut self, key: LaneKey) {
+        let lane = &mut self.lanes[key];
+        lane.claiming -= 1;
+        lane.in_flight += 1;
+    }
+
+    /// A claim was lost or failed, or an admitted job was not inserted: all its permits come back.
+    pub(super) fn withdrawn(&mut self, key: LaneKey, was_claiming: bool, now: Duration) {
+        let lane = &mut self.lanes[key];
+        if was_claiming {
+            lane.claiming -= 1;
+            lane.in_flight += 1;
+        }
+        let starter = self.lanes[key].gates[0];
+        self.attempt_over(key, Load::Normal, now);
+        if let Some(starter) = starter {
+            self.run_ended_at(starter, now);
+        }
+        self.settled();
+    }
+
+    /// An attempt has ended: its queue, starter and destination may start another.
+    pub(super) fn attempt_over(&mut self, key: LaneKey, load: Load, now: Duration) {
+        let lane = &mut self.lanes[key];
+        lane.in_flight -= 1;
+        let (queue, gates) = (lane.queue, lane.gates);
+        self.queues[queue].in_flight -= 1;
+        self.enter_ring(queue);
+        for (place, gate_key) in gates.into_iter().enumerate() {
+            let Some(gate_key) = gate_key else { continue };
+            let gate = &mut self.gates[gate_key];
+            let before = gate.in_flight;
+            gate.in_flight -= 1;
+            if place == 0 {
+                match load {
+                    Load::Pressure => {
+                        gate.limit = (before / 2).max(1);
+                        if now >= gate.shut_until {
+                            let pause = PRESSURE_PAUSE * 2_u32.saturating_pow(gate.pressure);
+                            gate.pressure = (gate.pressure + 1).min(16);
+                            gate.shut_until = now + pause.min(PRESSURE_PAUSE_MAX);
+                            self.gate_wakes.insert((gate.shut_until, gate_key));
+                        }
+                    }
+                    Load::Normal => {
+                        gate.pressure = 0;
+                        if gate.limit < gate.max {
+                            gate.limit += 1;
+                        }
+                    }
+                }
+            }
+            self.call(gate_key, now);
+        }
+        self.collect(key);
+    }
+
+    /// The outcome of an attempt is stored.
+    pub(super) fn settled(&mut self) {
+        self.in_flight -= 1;
+    }
+
+    /// A started thing has ended.
+    pub(super) fn run_ended(&mut self, starter: &str, now: Duration) {
+        if let Some(&(gate, _)) = self.starter_gates.get(starter) {
+            self.run_ended_at(gate, now);
+        }
+    }
+
+    fn run_ended_at(&mut self, gate_key: GateKey, now: Duration) {
+        let gate = &mut self.gates[gate_key];
+        if gate.max_running.is_some() {
+            gate.running -= 1;
+            self.call(gate_key, now);
+        }
+    }
+
+    /// Changes the limits of one queue.
+    pub(super) fn set_queue_limits(&mut self, name: &Arc<str>, limits: QueueLimits) {
+        self.configured.insert(name.clone(), limits);
+        if let Some(&key) = self.queue_keys.get(name) {
+            self.queues[key].limits = limits;
+            self.enter_ring(key);
+        }
+    }
+
+    /// Whether nothing of this queue may start because it is paused.
+    pub(super) fn is_paused(&self, queue: &str) -> bool {
+        self.configured.get(queue).is_some_and(|limits| limits.paused)
+    }
+
+    /// Lets in whom time has made ready, and says when to look again.
+    pub(super) fn tick(&mut self, now: Duration) {
+        while let Some(&(at, queue)) = self.rate_wakes.first().filter(|(at, _)| *at <= now) {
+            self.rate_wakes.remove(&(at, queue));
+            if self.queues.contains(queue) {
+                self.enter_ring(queue);
+            }
+        }
+        while let Some(&(at, gate)) = self.gate_wakes.first().filter(|(at, _)| *at <= now) {
+            self.gate_wakes.remove(&(at, gate));
+            let free = self.gates[gate].free(now).min(self.gates[gate].waiting.len());
+            for _ in 0..free {
+                self.call(gate, now);
+            }
+        }
+    }
+
+    /// When [`Board::tick`] has something to do next.
+    pub(super) fn next_wake(&self) -> Option<Duration> {
+        let rate = self.rate_wakes.first().map(|(at, _)| *at);
+        let gate = self.gate_wakes.first().map(|(at, _)| *at);
+        rate.into_iter().chain(gate).min()
+    }
+
+    pub(super) fn lane_key(&mut self, lane: &Arc<Lane>) -> LaneKey {
+        if let Some(&key) = self.lane_keys.get(lane) {
+            return key;
+        }
+        let queue = self.queue_key(&lane.queue);
+        self.queues[queue].lanes += 1;
+        let (starter, per_destination) = self
+            .starter_gates
+            .get(&lane.starter)
+            .map_or((None, usize::MAX), |(gate, max)| (Some(*gate), *max));
+        let destination = lane
+            .destination
+            .as_ref()
+            .filter(|_| per_destination != usize::MAX)
+            .map(|destination| self.destination_gate(&lane.starter, destination, per_destination));
+        if let Some(gate) = destination {
+            self.gates[gate].lanes += 1;
+        }
+        let key = self.lanes.insert(LaneState {
+            lane: lane.clone(),
+            queue,
+            gates: [starter, destination],
+            ready: BTreeSet::new(),
+            truncated: false,
+            refilling: false,
+            dropped: false,
+            place: Place::Idle,
+            called_by: None,
+            claiming: 0,
+            in_flight: 0,
+        });
+        self.lane_keys.insert(lane.clone(), key);
+        key
+    }
+
+    pub(super) fn lane(&self, key: LaneKey) -> &Arc<Lane> {
+        &self.lanes[key].lane
+    }
+
+    fn queue_key(&mut self, name: &Arc<str>) -> QueueKey {
+        if let Some(&key) = self.queue_keys.get(name) {
+            return key;
+        }
+        let key = self.queues.insert(QueueState {
+            name: name.clone(),
+            limits: self.configured.get(name).copied().unwrap_or_default(),
+            rate: RateState::default(),
+            in_flight: 0,
+            heads: BTreeSet::new(),
+            called: BTreeSet::new(),
+            in_ring: false,
+            lanes: 0,
+        });
+        self.queue_keys.insert(name.clone(), key);
+        key
+    }
+
+    fn destination_gate(&mut self, starter: &Arc<str>, destination: &Arc<str>, max: usize) -> GateKey {
+        let name = (starter.clone(), destination.clone());
+        if let Some(&key) = self.destination_gates.get(&name) {
+            return key;
+        }
+        let key = self.gates.insert(Gate::new(max, None, Some(name.clone())));
+        self.destination_gates.insert(name, key);
+        key
+    }
+
+    /// Whether the queue's own limits allow a start now; if only its rate does not, it is woken.
+    fn queue_may_start(&mut self, key: QueueKey, now: Duration) -> bool {
+        let queue = &self.queues[key];
+        if queue.limits.paused || queue.limits.max_in_flight.is_some_and(|max| queue.in_flight >= max) {
+            return false;
+        }
+        if let Some(rate) = &queue.limits.rate {
+            let next = queue.rate.next(rate);
+            if next > now {
+                self.rate_wakes.insert((next, key));
+                return false;
+            }
+        }
+        true
+    }
+
+    fn shut_gate(&self, lane: LaneKey, now: Duration) -> Option<GateKey> {
+        self.lanes[lane].gates.iter().flatten().copied().find(|gate| self.gates[*gate].free(now) == 0)
+    }
+
+    fn take_permits(&mut self, lane: LaneKey, now: Duration) {
+        self.in_flight += 1;
+        let LaneState { queue, gates, .. } = self.lanes[lane];
+        let queue = &mut self.queues[queue];
+        queue.in_flight += 1;
+        if let Some(rate) = &queue.limits.rate {
+            queue.rate.take(rate, now);
+        }
+        for gate in gates.into_iter().flatten() {
+            let gate = &mut self.gates[gate];
+            gate.in_flight += 1;
+            if gate.max_running.is_some() {
+                gate.running += 1;
+            }
+        }
+    }
+
+    /// Takes the lane out of its queue's heads until the gate has a permit for it.
+    fn wait_at(&mut self, gate: GateKey, lane_key: LaneKey, now: Duration) {
+        let lane = &mut self.lanes[lane_key];
+        if let Place::Head(rank) = std::mem::replace(&mut lane.place, Place::Waiting) {
+            self.queues[lane.queue].heads.remove(&(rank, lane_key));
+        }
+        self.gates[gate].waiting.push_back(lane_key);
+        self.pass_call_on(lane_key, now);
+    }
+
+    /// A gate may have a free permit: the lane that has waited longest may try.
+    fn call(&mut self, gate_key: GateKey, now: Duration) {
+        while self.gates[gate_key].free(now) > 0 {
+            let Some(lane_key) = self.gates[gate_key].waiting.pop_front() else { return };
+            let lane = &mut self.lanes[lane_key];
+            let queue = lane.queue;
+            lane.place = Place::Idle;
+            lane.called_by = Some(gate_key);
+            self.queues[queue].called.insert(lane_key);
+            self.update_head(lane_key);
+            let head = matches!(self.lanes[lane_key].place, Place::Head(_));
+            if head && self.queue_may_start(queue, now) {
+                return;
+            }
+            // Its queue cannot use the permit now; it keeps its place there, and the next one is called.
+            self.queues[queue].called.remove(&lane_key);
+            self.lanes[lane_key].called_by = None;
+        }
+    }
+
+    /// The lane does not use the permit that it was called for: somebody else may.
+    fn pass_call_on(&mut self, lane_key: LaneKey, now: Duration) {
+        let queue = self.lanes[lane_key].queue;
+        self.queues[queue].called.remove(&lane_key);
+        if let Some(gate) = self.lanes[lane_key].called_by.take() {
+            self.call(gate, now);
+        }
+    }
+
+    fn pass_calls_on(&mut self, queue: QueueKey, now: Duration) {
+        while let Some(&lane) = self.queues[queue].called.first() {
+            self.pass_call_on(lane, now);
+        }
+    }
+
+    /// Brings the lane's place among its queue's heads up to date with its first ready job.
+    fn update_head(&mut self, key: LaneKey) {
+        let lane = &mut self.lanes[key];
+        if lane.place == Place::Waiting {
+            return;
+        }
+        let place = lane.ready.first().map_or(Place::Idle, |rank| Place::Head(*rank));
+        if place == lane.place {
+            return;
+        }
+        let queue_key = lane.queue;
+        let queue = &mut self.queues[queue_key];
+        if let Place::Head(rank) = std::mem::replace(&mut lane.place, place) {
+            queue.heads.remove(&(rank, key));
+        }
+        if let Place::Head(rank) = place {
+            queue.heads.insert((rank, key));
+            self.enter_ring(queue_key);
+        }
+    }
+
+    fn enter_ring(&mut self, key: QueueKey) {
+        let queue = &mut self.queues[key];
+        if !queue.in_ring && !queue.heads.is_empty() {
+            queue.in_ring = true;
+            self.ring.push_back(key);
+        }
+    }
+
+    fn check_short(&mut self, key: LaneKey) {
+        let low = self.lane_cap() / 2;
+        let lane = &self.lanes[key];
+        if lane.truncated && !lane.refilling && lane.ready.len() < low {
+            self.short.insert(key);
+        }
+    }
+
+    /// Forgets a lane without jobs, and its queue with its last lane.
+    fn collect(&mut self, key: LaneKey) {
+        let lane = &self.lanes[key];
+        let idle = lane.place == Place::Idle && lane.claiming == 0 && lane.in_flight == 0;
+        if !idle || lane.truncated || lane.refilling {
+            return;
+        }
+        self.short.remove(&key);
+        let lane = self.lanes.remove(key);
+        self.lane_keys.remove(&lane.lane);
+        if let Some(gate_key) = lane.gates[1] {
+            let gate = &mut self.gates[gate_key];
+            gate.lanes -= 1;
+            if gate.lanes == 0 {
+                let gate = self.gates.remove(gate_key);
+                gate.destination.map(|name| self.destination_gates.remove(&name));
+            }
+        }
+        let queue = &mut self.queues[lane.queue];
+        queue.called.remove(&key);
+        queue.lanes -= 1;
+        self.collect_queue(lane.queue);
+    }
+
+    /// Forgets a queue without lanes. One with limits is kept: its rate must not be forgotten with
+    /// its last job.
+    fn collect_queue(&mut self, key: QueueKey) {
+        let queue = &self.queues[key];
+        if queue.lanes == 0 && !queue.in_ring && queue.limits == QueueLimits::default() {
+            let queue = self.queues.remove(key);
+            self.queue_keys.remove(&queue.name);
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Limits, and the arithmetic of rates.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+/// How many starts of which kind at once. All limits are of this node.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Starts in flight in all.
+    pub max_in_flight: usize,
+    /// Limits of single queues; a queue that is not named has none.
+    pub queues: BTreeMap<Arc<str>, QueueLimits>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_in_flight: 1024, queues: BTreeMap::new() }
+    }
+}
+
+/// The limits of one queue.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct QueueLimits {
+    /// Starts in flight.
+    pub max_in_flight: Option<usize>,
+    /// Starts in a time.
+    pub rate: Option<Rate>,
+    /// Nothing of this queue is started.
+    pub paused: bool,
+}
+
+/// So many starts in so much time, evenly, with bursts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Starts, at least 1.
+    pub starts: u32,
+    /// In this long.
+    pub per: Duration,
+    /// So many may begin at once after a pause, at least 1.
+    pub burst: u32,
+}
+
+/// A rate's state: the generic cell rate algorithm (ITU-T I.371), which needs one instant per
+/// queue. Times are those of [`Clock::elapsed`](crate::time::Clock::elapsed).
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct RateState {
+    theoretical_arrival: Duration,
+}
+
+impl RateState {
+    /// When the next start may begin; in the past if it may begin now.
+    pub(super) fn next(&self, rate: &Rate) -> Duration {
+        let tolerance = interval(rate) * rate.burst.saturating_sub(1);
+        self.theoretical_arrival.saturating_sub(tolerance)
+    }
+
+    /// Counts a start at `now`.
+    pub(super) fn take(&mut self, rate: &Rate, now: Duration) {
+        self.theoretical_arrival = self.theoretical_arrival.max(now) + interval(rate);
+    }
+}
+
+fn interval(rate: &Rate) -> Duration {
+    rate.per / rate.starts.max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_lets_a_burst_pass_and_then_its_pace() {
+        let rate = Rate { starts: 10, per: Duration::from_secs(1), burst: 3 };
+        let mut state = RateState::default();
+        let mut passed = Vec::new();
+        for millis in (5_000..6_000).step_by(10) {
+            let now = Duration::from_millis(millis);
+            while state.next(&rate) <= now {
+                state.take(&rate, now);
+                passed.push(millis);
+            }
+        }
+        assert_eq!(passed[..5], [5_000, 5_000, 5_000, 5_100, 5_200]);
+        assert_eq!(passed.len(), 12);
+    }
+}

@@ -1,0 +1,462 @@
+//! Layer 3: decides what is claimed and started when. Pure: no I/O, no clock, no tasks; the same
+//! events at the same instants give the same actions. It names no starter and no store.
+
+mod board;
+mod limits;
+mod outcome;
+mod window;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+pub use limits::{Limits, QueueLimits, Rate};
+
+pub(crate) use board::StarterLimits;
+pub(crate) use outcome::Backoff;
+
+use crate::{
+    job::{Header, JobId, Lane, Receipt},
+    ports::{Claimed, Settled, Settlement, StartError, StartErrorClass},
+    state::{Begun, Outcome, POISON_CRASHES, State},
+    time::Timestamp,
+};
+use board::{Board, LaneKey, Load};
+use window::{Ask, Window};
+
+/// The loop looks at the wall clock at least so often, to notice steps and suspends.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+/// The wait after a store failed to do what was asked, doubled each time in a row.
+const STORE_PAUSE: Duration = Duration::from_millis(50);
+const STORE_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// Pending jobs past their deadline that are ended at once.
+const EXPIRE_ROWS: usize = 1_000;
+
+/// The two clocks at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Now {
+    /// Decides what is due.
+    pub(crate) wall: Timestamp,
+    /// Measures rates and pauses; never steps.
+    pub(crate) elapsed: Duration,
+}
+
+/// What has happened.
+#[derive(Debug, Clone)]
+pub(crate) enum Event {
+    /// Jobs were submitted and are pending. `deadline` is the earliest of theirs.
+    Inserted { pending: Vec<Header>, deadline: Option<Timestamp> },
+    /// Jobs were submitted and claimed in one, with permits from [`Dispatcher::admit`].
+    InsertedClaimed(Vec<Arc<Claimed>>),
+    /// Permits from [`Dispatcher::admit`] are not needed after all.
+    Withdrawn(Vec<Arc<Lane>>),
+    /// The answer to [`Action::Claim`]; in its order.
+    Claimed { ids: Vec<JobId>, claims: Vec<Option<Arc<Claimed>>> },
+    /// [`Action::Claim`] failed and changed nothing.
+    ClaimFailed(Vec<JobId>),
+    /// Attempts have ended.
+    Ended(Vec<AttemptEnd>),
+    /// The answer to [`Action::Settle`]; in its order.
+    Settled { settlements: Vec<Settlement>, verdicts: Vec<Settled> },
+    /// [`Action::Settle`] failed.
+    SettleFailed(Vec<Settlement>),
+    /// A job's time was changed by a caller, or it is pending again.
+    Rescheduled { header: Header, deadline: Option<Timestamp> },
+    /// The answer to [`Action::Due`]; none if it failed.
+    Due(Option<Vec<Header>>),
+    /// The answer to [`Action::Lanes`]; none if it failed.
+    Lanes(Option<Vec<Arc<Lane>>>),
+    /// The answer to [`Action::Ready`]; none if it failed.
+    Ready { lane: Arc<Lane>, limit: usize, headers: Option<Vec<Header>> },
+    /// The answer to [`Action::Expire`]: the next deadline; `Err` if it failed.
+    Expired(Result<Option<Timestamp>, ()>),
+    /// Started things of this starter have ended.
+    RunEnded(Arc<str>),
+    /// A queue's limits were changed.
+    QueueLimits(Arc<str>, QueueLimits),
+    /// Time has passed.
+    Tick,
+    /// Start nothing any more.
+    Stop,
+}
+
+/// The end of an attempt, as the driver saw it.
+#[derive(Debug, Clone)]
+pub(crate) struct AttemptEnd {
+    pub(crate) id: JobId,
+    /// When it began, and that instant plus what elapsed since; none if it did not begin.
+    pub(crate) begun: Option<(Begun, Timestamp)>,
+    pub(crate) result: Result<Receipt, StartError>,
+    pub(crate) backoff: Backoff,
+}
+
+/// What to do; each is answered by an event.
+#[derive(Debug, Clone)]
+pub(crate) enum Action {
+    Claim(Vec<JobId>),
+    Start(Arc<Claimed>),
+    Settle(Vec<Settlement>),
+    Due { after: Option<(Timestamp, JobId)>, until: Timestamp, limit: usize },
+    Lanes { after: Option<Arc<Lane>>, limit: usize },
+    Ready { lane: Arc<Lane>, limit: usize },
+    Expire { limit: usize },
+}
+
+#[derive(Debug)]
+struct InFlight {
+    lane: LaneKey,
+    claimed: Arc<Claimed>,
+    /// The attempt has ended and its outcome is on its way to the store.
+    ended: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Dispatcher {
+    board: Board,
+    window: Window,
+    /// What is being claimed, to be put back if that fails.
+    claiming: BTreeMap<JobId, (LaneKey, Header)>,
+    in_flight: BTreeMap<JobId, InFlight>,
+    /// Due jobs that must be started with nothing else in flight.
+    alone: BTreeMap<JobId, Header>,
+    alone_in_flight: Option<JobId>,
+    /// Outcomes that the store did not take yet.
+    unsettled: Vec<Settlement>,
+    store_failures: u32,
+    store_retry_at: Option<Duration>,
+    /// The earliest deadline of a pending job, as far as known.
+    next_deadline: Option<Timestamp>,
+    expiring: bool,
+    stopping: bool,
+    random: fastrand::Rng,
+}
+
+impl Dispatcher {
+    pub(crate) fn new(limits: Limits, starters: &[StarterLimits], seed: u64) -> Self {
+        Self {
+            board: Board::new(limits, starters),
+            window: Window::new(),
+            claiming: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
+            alone: BTreeMap::new(),
+            alone_in_flight: None,
+            unsettled: Vec::new(),
+            store_failures: 0,
+            store_retry_at: None,
+            // Deadlines may have passed while nobody looked.
+            next_deadline: Some(Timestamp::MIN),
+            expiring: false,
+            stopping: false,
+            random: fastrand::Rng::with_seed(seed),
+        }
+    }
+
+    /// Takes the permits for a job that is about to be submitted, if it may start at once: it is
+    /// due and nothing waits before it. Answered by [`Event::InsertedClaimed`] or
+    /// [`Event::Withdrawn`].
+    pub(crate) fn admit(
+        &mut self,
+        now: Now,
+        lane: &Arc<Lane>,
+        run_at: Timestamp,
+        deadline: Option<Timestamp>,
+    ) -> bool {
+        let due = run_at <= now.wall && deadline.is_none_or(|deadline| now.wall < deadline);
+        let free = !self.stopping && self.alone.is_empty() && self.alone_in_flight.is_none();
+        let known = !self.window.is_listing() && self.store_retry_at.is_none();
+        due && free && known && self.board.admit(lane, now.elapsed)
+    }
+
+    /// Takes note of an event and says what to do.
+    pub(crate) fn handle(&mut self, now: Now, event: Event) -> Vec<Action> {
+        let mut actions = Vec::new();
+        self.take_note(now, event, &mut actions);
+        self.board.tick(now.elapsed);
+        if self.stopping {
+            self.retry_settle(now, &mut actions);
+            return actions;
+        }
+        while let Some(header) = self.window.pop_due(now.wall) {
+            self.due(header);
+        }
+        self.retry_settle(now, &mut actions);
+        if self.store_retry_at.is_none_or(|at| at <= now.elapsed) {
+            self.store_retry_at = None;
+            self.claim(now, &mut actions);
+            self.ask(now, &mut actions);
+        }
+        actions
+    }
+
+    /// When to come back with [`Event::Tick`] if nothing else happens.
+    pub(crate) fn next_wake(&self, now: Now) -> Timestamp {
+        let later = |at: Duration| now.wall.saturating_add(at.saturating_sub(now.elapsed));
+        let mut wake = now.wall.saturating_add(LONGEST_SLEEP);
+        if !self.stopping {
+            let deadline = self.next_deadline.filter(|_| !self.expiring);
+            wake = self.window.next_due().into_iter().chain(deadline).fold(wake, Timestamp::min);
+        }
+        self.store_retry_at.into_iter().chain(self.board.next_wake()).map(later).fold(wake, Timestamp::min)
+    }
+
+    /// Whether no attempt is under way and every outcome is stored.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.claiming.is_empty() && self.in_flight.is_empty()
+    }
+
+    fn take_note(&mut self, now: Now, event: Event, actions: &mut Vec<Action>) {
+        match event {
+            Event::Inserted { pending, deadline } => {
+                self.note_deadline(deadline);
+                for header in pending {
+                    self.window.add(header);
+                }
+            }
+            Event::InsertedClaimed(claims) => {
+                for claimed in claims {
+                    let lane = self.board.lane_key(&claimed.job.lane);
+                    self.start(lane, claimed, actions);
+                }
+            }
+            Event::Withdrawn(lanes) => {
+                for lane in lanes {
+                    let key = self.board.lane_key(&lane);
+                    self.board.withdrawn(key, false, now.elapsed);
+                }
+            }
+            Event::Claimed { ids, claims } => {
+                self.store_failures = 0;
+                for (id, claim) in ids.into_iter().zip(claims) {
+                    let Some((lane, _)) = self.claiming.remove(&id) else { continue };
+                    match claim {
+                        Some(claimed) => {
+                            self.board.claimed(lane);
+                            self.start(lane, claimed, actions);
+                        }
+                        // Cancelled, expired or rescheduled meanwhile.
+                        None => {
+                            self.board.withdrawn(lane, true, now.elapsed);
+                            self.alone_in_flight.take_if(|alone| *alone == id);
+                        }
+                    }
+                }
+            }
+            Event::ClaimFailed(ids) => {
+                self.store_failed(now);
+                for id in ids {
+                    let Some((lane, header)) = self.claiming.remove(&id) else { continue };
+                    self.board.withdrawn(lane, true, now.elapsed);
+                    self.alone_in_flight.take_if(|alone| *alone == id);
+                    self.due(header);
+                }
+            }
+            Event::Ended(ends) => self.ended(now, ends, actions),
+            Event::Settled { settlements, verdicts } => {
+                self.store_failures = 0;
+                for (settlement, verdict) in settlements.iter().zip(verdicts) {
+                    self.settled(settlement, verdict);
+                }
+            }
+            Event::SettleFailed(settlements) => {
+                self.store_failed(now);
+                self.unsettled.extend(settlements);
+            }
+            Event::Rescheduled { header, deadline } => {
+                self.note_deadline(deadline);
+                self.window.add(header);
+            }
+            Event::Due(headers) => match headers {
+                Some(headers) => self.window.scanned(headers, now.wall),
+                None => {
+                    self.window.scan_failed();
+                    self.store_failed(now);
+                }
+            },
+            Event::Lanes(lanes) => match lanes {
+                Some(lanes) => {
+                    for lane in &lanes {
+                        if self.board.knows(lane) {
+                            self.board.mark_truncated(lane);
+                        }
+                    }
+                    self.window.listed(&lanes);
+                }
+                None => {
+                    self.window.list_failed();
+                    self.store_failed(now);
+                }
+            },
+            Event::Ready { lane, limit, headers } => match headers {
+                Some(headers) => self.refilled(&lane, limit, headers),
+                None => {
+                    self.board.refill_failed(&lane);
+                    self.store_failed(now);
+                }
+            },
+            Event::Expired(answer) => {
+                self.expiring = false;
+                match answer {
+                    Ok(next) => self.note_deadline(next),
+                    Err(()) => {
+                        self.note_deadline(Some(now.wall));
+                        self.store_failed(now);
+                    }
+                }
+            }
+            Event::RunEnded(starter) => self.board.run_ended(&starter, now.elapsed),
+            Event::QueueLimits(queue, limits) => self.board.set_queue_limits(&queue, limits),
+            Event::Tick => {}
+            Event::Stop => self.stopping = true,
+        }
+    }
+
+    fn note_deadline(&mut self, deadline: Option<Timestamp>) {
+        self.next_deadline = self.next_deadline.into_iter().chain(deadline).min();
+    }
+
+    fn due(&mut self, header: Header) {
+        if !self.board.knows(&header.lane) {
+            // This program lacks the starter; the job waits for one that has it.
+        } else if header.alone {
+            self.alone.insert(header.id, header);
+        } else {
+            self.board.push(&header);
+        }
+    }
+
+    fn refilled(&mut self, lane: &Arc<Lane>, limit: usize, headers: Vec<Header>) {
+        let complete = headers.len() < limit;
+        let (alone, others): (Vec<_>, Vec<_>) = headers.into_iter().partition(|header| header.alone);
+        for header in alone {
+            if !self.is_taken(header.id) {
+                self.alone.insert(header.id, header);
+            }
+        }
+        let Self { board, claiming, in_flight, .. } = self;
+        board.refilled(lane, others.iter().map(board::rank), complete, |id| {
+            claiming.contains_key(&id) || in_flight.contains_key(&id)
+        });
+    }
+
+    fn is_taken(&self, id: JobId) -> bool {
+        self.claiming.contains_key(&id) || self.in_flight.contains_key(&id)
+    }
+
+    fn start(&mut self, lane: LaneKey, claimed: Arc<Claimed>, actions: &mut Vec<Action>) {
+        actions.push(Action::Start(claimed.clone()));
+        self.in_flight.insert(claimed.id, InFlight { lane, claimed, ended: false });
+    }
+
+    fn ended(&mut self, now: Now, ends: Vec<AttemptEnd>, actions: &mut Vec<Action>) {
+        let mut settlements = Vec::with_capacity(ends.len());
+        for AttemptEnd { id, begun, result, backoff } in ends {
+            let Some(attempt) = self.in_flight.get_mut(&id).filter(|attempt| !attempt.ended) else {
+                continue;
+            };
+            attempt.ended = true;
+            let pressure = matches!(&result, Err(error) if error.class == StartErrorClass::Pressure);
+            let load = if pressure { Load::Pressure } else { Load::Normal };
+            let ended_at = begun.map_or(now.wall, |(_, ended_at)| ended_at);
+            let outcome =
+                outcome::decide(&attempt.claimed, result, ended_at, backoff, now.wall, &mut self.random);
+            let begun = begun.map(|(begun, _)| begun);
+            settlements.push(Settlement { id, fence: attempt.claimed.fence, begun, outcome });
+            let lane = attempt.lane;
+            self.board.attempt_over(lane, load, now.elapsed);
+        }
+        if !settlements.is_empty() {
+            actions.push(Action::Settle(settlements));
+        }
+    }
+
+    fn settled(&mut self, settlement: &Settlement, verdict: Settled) {
+        let Some(attempt) = self.in_flight.remove(&settlement.id) else { return };
+        self.board.settled();
+        self.alone_in_flight.take_if(|alone| *alone == settlement.id);
+        let claimed = &attempt.claimed;
+        let next_at = match &settlement.outcome {
+            Outcome::Retry { next_at, .. } | Outcome::Released { next_at, .. } => *next_at,
+            _ => return,
+        };
+        if verdict.state == State::Pending && verdict.applied {
+            self.note_deadline(claimed.job.expires_at);
+            self.window.add(Header {
+                id: settlement.id,
+                lane: claimed.job.lane.clone(),
+                priority: claimed.job.priority,
+                next_at,
+                alone: claimed.crashes >= POISON_CRASHES
+                    && matches!(settlement.outcome, Outcome::Released { .. }),
+            });
+        }
+    }
+
+    fn store_failed(&mut self, now: Now) {
+        let pause = STORE_PAUSE * 2_u32.saturating_pow(self.store_failures.min(16));
+        self.store_failures = self.store_failures.saturating_add(1);
+        self.store_retry_at = Some(now.elapsed + pause.min(STORE_PAUSE_MAX));
+    }
+
+    fn retry_settle(&mut self, now: Now, actions: &mut Vec<Action>) {
+        if !self.unsettled.is_empty() && self.store_retry_at.is_none_or(|at| at <= now.elapsed) {
+            self.store_retry_at = None;
+            actions.push(Action::Settle(std::mem::take(&mut self.unsettled)));
+        }
+    }
+
+    fn claim(&mut self, now: Now, actions: &mut Vec<Action>) {
+        let mut ids = Vec::new();
+        if self.alone_in_flight.is_none() {
+            if let Some(header) = self.next_alone() {
+                // It waits until nothing else is in flight; meanwhile nothing else is claimed.
+                if self.board.in_flight() == 0 {
+                    self.alone.remove(&header.id);
+                    self.alone_in_flight = Some(header.id);
+                    let lane = self.board.take_alone(&header.lane, now.elapsed);
+                    ids.push(header.id);
+                    self.claiming.insert(header.id, (lane, header));
+                }
+            } else {
+                while let Some((lane, (priority, next_at, id))) = self.board.pick(now.elapsed) {
+                    // A job may be listed twice; one claim of it at a time is enough.
+                    if self.is_taken(id) {
+                        self.board.withdrawn(lane, true, now.elapsed);
+                        continue;
+                    }
+                    let header = Header {
+                        id,
+                        lane: self.board.lane(lane).clone(),
+                        priority: priority.0,
+                        next_at,
+                        alone: false,
+                    };
+                    self.claiming.insert(id, (lane, header));
+                    ids.push(id);
+                }
+            }
+        }
+        if !ids.is_empty() {
+            actions.push(Action::Claim(ids));
+        }
+    }
+
+    fn next_alone(&self) -> Option<Header> {
+        self.alone.values().find(|header| !self.board.is_paused(&header.lane.queue)).cloned()
+    }
+
+    fn ask(&mut self, now: Now, actions: &mut Vec<Action>) {
+        if let Some(ask) = self.window.ask(now.wall) {
+            actions.push(match ask {
+                Ask::Due { after, until, limit } => Action::Due { after, until, limit },
+                Ask::Lanes { after, limit } => Action::Lanes { after, limit },
+            });
+        }
+        for (lane, limit) in self.board.take_short() {
+            actions.push(Action::Ready { limit: limit + self.alone.len(), lane });
+        }
+        if !self.expiring && self.next_deadline.is_some_and(|deadline| deadline <= now.wall) {
+            self.expiring = true;
+            self.next_deadline = None;
+            actions.push(Action::Expire { limit: EXPIRE_ROWS });
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Many jobs in one call.
+
+use std::sync::Arc;
+
+use super::{Scheduler, command::NewBatch, resolve};
+use crate::{
+    error::{Error, Result},
+    guid::Guid,
+    job::JobSpec,
+    ports::Inserted,
+};
+
+/// Jobs that go to the store at once in an itemised batch; also the unit of its progress.
+const CHUNK: usize = 1_000;
+
+/// Jobs to submit in one call.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    specs: Vec<JobSpec>,
+    atomic: bool,
+    bookmark: Option<(String, Vec<u8>)>,
+}
+
+impl Batch {
+    /// The most jobs of an atomic batch.
+    pub const MAX_ATOMIC: usize = 10_000;
+    /// The most bytes of JSON in an atomic batch.
+    pub const MAX_ATOMIC_BYTES: usize = 16 * 1024 * 1024;
+
+    /// All of these jobs or none of them.
+    pub fn atomic(specs: Vec<JobSpec>) -> Self {
+        Self { specs, atomic: true, bookmark: None }
+    }
+
+    /// Each of these jobs by itself, as many as you like. Stored in parts; if the process crashes
+    /// midway, a first part is stored.
+    pub fn itemised(specs: Vec<JobSpec>) -> Self {
+        Self { specs, atomic: false, bookmark: None }
+    }
+
+    /// Keeps `value` under `name` in the same transaction as the last of these jobs (with up to
+    /// 1,000 jobs: as all of them), so that a source can be read on from where it was accepted, to
+    /// the job; see [`Scheduler::bookmark`].
+    #[must_use]
+    pub fn bookmark(mut self, name: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
+        self.bookmark = Some((name.into(), value.into()));
+        self
+    }
+}
+
+/// What became of one job of a batch.
+#[derive(Debug)]
+pub enum Verdict {
+    /// It is stored.
+    Created(Guid),
+    /// It was submitted before under the same guid or key; the first one's guid.
+    Existing(Guid),
+    /// Its guid or key names another job: [`Error::is_conflict`].
+    Conflict(Error),
+    /// It can never start: [`Error::is_invalid`].
+    Invalid(Error),
+}
+
+impl Verdict {
+    /// The job's name, if it is stored.
+    pub fn guid(&self) -> Option<Guid> {
+        match self {
+            Self::Created(guid) | Self::Existing(guid) => Some(*guid),
+            Self::Conflict(_) | Self::Invalid(_) => None,
+        }
+    }
+}
+
+pub(super) async fn submit(scheduler: &Scheduler, batch: Batch) -> Result<Vec<Verdict>> {
+    if batch.atomic { atomic(scheduler, batch).await } else { itemised(scheduler, batch).await }
+}
+
+async fn atomic(scheduler: &Scheduler, batch: Batch) -> Result<Vec<Verdict>> {
+    let count = batch.specs.len();
+    if count > Batch::MAX_ATOMIC {
+        let why = format!(
+            "an atomic batch has at most {} jobs, not {count}; submit it itemised",
+            Batch::MAX_ATOMIC
+        );
+        return Err(Error::invalid(why));
+    }
+    let mut jobs = Vec::with_capacity(count);
+    let mut bytes = 0;
+    for (item, spec) in batch.specs.into_iter().enumerate() {
+        let job =
+            scheduler.resolve(spec).map_err(|err| Error::invalid(format!("job {}: {err}", item + 1)))?;
+        bytes += job.request.len();
+        jobs.push(Arc::new(job));
+    }
+    if bytes > Batch::MAX_ATOMIC_BYTES {
+        let why = format!("an atomic batch has at most {} bytes, not {bytes}", Batch::MAX_ATOMIC_BYTES);
+        return Err(Error::invalid(why));
+    }
+    let guids: Vec<_> = jobs.iter().map(|job| job.guid).collect();
+    let room = scheduler.room(u32::try_from(count).unwrap_or(u32::MAX)).await?;
+    let new = NewBatch { jobs, atomic: true, bookmark: batch.bookmark };
+    let inserted = scheduler.store_batch(new, room).await?;
+    let conflict = inserted.iter().enumerate().find_map(|(item, verdict)| match verdict {
+        Inserted::Conflict(conflict) => Some((item, conflict)),
+        _ => None,
+    });
+    if let Some((item, conflict)) = conflict {
+        let err = resolve::conflict(guids[item], conflict);
+        return Err(Error::new(err.kind(), format!("job {}: {err}", item + 1)));
+    }
+    Ok(inserted.into_iter().zip(guids).map(|(verdict, guid)| told(verdict, guid)).collect())
+}
+
+async fn itemised(scheduler: &Scheduler, batch: Batch) -> Result<Vec<Verdict>> {
+    let mut verdicts = Vec::with_capacity(batch.specs.len());
+    let mut bookmark = batch.bookmark;
+    let mut specs = batch.specs.into_iter();
+    loop {
+        let mut chunk = Vec::with_capacity(CHUNK.min(specs.len()));
+        let mut jobs = Vec::with_capacity(chunk.capacity());
+        for spec in specs.by_ref().take(CHUNK) {
+            chunk.push(scheduler.resolve(spec).map(|job| {
+                let guid = job.guid;
+                jobs.push(Arc::new(job));
+                guid
+            }));
+        }
+        let last = specs.len() == 0;
+        let bookmark = if last { bookmark.take() } else { None };
+        if jobs.is_empty() && bookmark.is_none() {
+            verdicts.extend(chunk.into_iter().filter_map(Result::err).map(Verdict::Invalid));
+        } else {
+            let room = scheduler.room(u32::try_from(jobs.len().max(1)).unwrap_or(u32::MAX)).await?;
+            let new = NewBatch { jobs, atomic: false, bookmark };
+            let mut inserted = scheduler.store_batch(new, room).await?.into_iter();
+            verdicts.extend(chunk.into_iter().map(|resolved| match resolved {
+                Err(err) => Verdict::Invalid(err),
+                Ok(guid) => match inserted.next() {
+                    Some(verdict) => told(verdict, guid),
+                    None => Verdict::Invalid(Error::invalid("the store gave no verdict on it")),
+                },
+            }));
+        }
+        if last {
+            return Ok(verdicts);
+        }
+    }
+}
+
+fn told(verdict: Inserted, guid: Guid) -> Verdict {
+    match verdict {
+        Inserted::Created(_) => Verdict::Created(guid),
+        Inserted::Existing(first) => Verdict::Existing(first),
+        Inserted::Conflict(conflict) => Verdict::Conflict(resolve::conflict(guid, &conflict)),
+        Inserted::Skipped => Verdict::Conflict(Error::invalid("another job of the batch conflicts")),
+    }
+}

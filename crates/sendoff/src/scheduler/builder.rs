@@ -1,0 +1,193 @@
+//! Putting a scheduler together.
+
+use std::{fmt, sync::Arc};
+
+use tokio::sync::{Notify, Semaphore, broadcast, mpsc, watch};
+
+use super::{Scheduler, Shared, driver::Driver, resolve::Resolver, waiters::Waiters};
+use crate::{
+    dispatcher::{Dispatcher, Limits, QueueLimits},
+    error::{Error, ErrorKind, Result},
+    job::JobSpec,
+    ports::{Starter, Store},
+    time::{Clock, SystemClock},
+};
+
+/// Rows taken back in one transaction at start-up.
+const RECLAIM_ROWS: usize = 1_000;
+
+/// A scheduler to be.
+pub struct Builder {
+    store: Option<Arc<dyn Store>>,
+    starters: Vec<Arc<dyn Starter>>,
+    limits: Limits,
+    clock: Arc<dyn Clock>,
+    inbox: usize,
+    notices: usize,
+    submitted_by: Option<Arc<str>>,
+    seed: Option<u64>,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            store: None,
+            starters: Vec::new(),
+            limits: Limits::default(),
+            clock: Arc::new(SystemClock),
+            inbox: 16_384,
+            notices: 4_096,
+            submitted_by: None,
+            seed: None,
+        }
+    }
+}
+
+impl Builder {
+    /// Where jobs are kept. Required.
+    #[must_use]
+    pub fn store(mut self, store: Arc<dyn Store>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// A kind of start. At least one is required.
+    #[must_use]
+    pub fn starter(mut self, starter: impl Starter) -> Self {
+        self.starters.push(Arc::new(starter));
+        self
+    }
+
+    /// Starts in flight at once, over all queues. Default 1,024.
+    #[must_use]
+    pub fn max_in_flight(mut self, starts: usize) -> Self {
+        self.limits.max_in_flight = starts.max(1);
+        self
+    }
+
+    /// The limits of one queue. Default: none.
+    #[must_use]
+    pub fn queue_limits(mut self, queue: &str, limits: QueueLimits) -> Self {
+        self.limits.queues.insert(queue.into(), limits);
+        self
+    }
+
+    /// Jobs that were submitted and are not stored yet; with more, [`Scheduler::submit`] is busy.
+    /// Default 16,384, at least 10,000 (the largest atomic batch).
+    #[must_use]
+    pub fn inbox(mut self, jobs: usize) -> Self {
+        self.inbox = jobs.clamp(super::Batch::MAX_ATOMIC, Semaphore::MAX_PERMITS);
+        self
+    }
+
+    /// Notices kept for slow listeners. Default 4,096.
+    #[must_use]
+    pub fn notice_buffer(mut self, notices: usize) -> Self {
+        self.notices = notices.clamp(1, 1 << 20);
+        self
+    }
+
+    /// Whom the records of this scheduler's jobs name as their submitter.
+    #[must_use]
+    pub fn submitted_by(mut self, who: &str) -> Self {
+        self.submitted_by = Some(who.into());
+        self
+    }
+
+    /// Another source of time, for tests.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// The seed of the jitter of retries, for tests that repeat. Default: random.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Checks jobs as this scheduler would, without a store.
+    ///
+    /// # Errors
+    /// If two starters have the same name.
+    pub fn checker(self) -> Result<Checker> {
+        Ok(Checker(Resolver::new(self.starters)?))
+    }
+
+    /// Takes back what a crash left `starting`, then runs on the tokio runtime of the caller. The
+    /// time that takes depends on what was in flight, not on what is pending.
+    ///
+    /// # Errors
+    /// A missing store, starters of the same name, or the store's.
+    pub async fn start(self) -> Result<Scheduler> {
+        let store = self.store.ok_or_else(|| Error::invalid("a scheduler needs a store: Builder::store"))?;
+        let resolver = Resolver::new(self.starters)?;
+        loop {
+            let reclaimed = store.reclaim(RECLAIM_ROWS, self.clock.now()).await?;
+            if reclaimed > 0 {
+                tracing::warn!(
+                    jobs = reclaimed,
+                    "took back jobs that were starting when sendoff last stopped"
+                );
+            }
+            if reclaimed < RECLAIM_ROWS {
+                break;
+            }
+        }
+        let timer = self
+            .clock
+            .timer()
+            .map_err(|err| Error::new(ErrorKind::Unusable, "the system gives no timer").with_source(err))?;
+        let seed = self.seed.unwrap_or_else(|| fastrand::u64(..));
+        let dispatcher = Dispatcher::new(self.limits, &resolver.starter_limits(), seed);
+        let shared = Arc::new(Shared {
+            store,
+            clock: self.clock,
+            resolver,
+            // A fresh name for each process start: never taken for its predecessor.
+            node: uuid::Uuid::from_u128(fastrand::u128(..)).hyphenated().to_string().into(),
+            submitted_by: self.submitted_by,
+            waiters: Waiters::default(),
+            notices: broadcast::channel(self.notices).0,
+            lull: Notify::new(),
+            fatal: watch::channel(None).0,
+            done: watch::channel(false).0,
+        });
+        let (inbox, commands) = mpsc::unbounded_channel();
+        let driver = Driver::new(shared.clone(), dispatcher, commands, timer);
+        // The loop ends by itself: at a shutdown, when every handle is dropped, or with the store.
+        drop(tokio::runtime::Handle::current().spawn(driver.run()));
+        Ok(Scheduler { shared, inbox, room: Arc::new(Semaphore::new(self.inbox)) })
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let starters: Vec<_> = self.starters.iter().map(|starter| starter.name()).collect();
+        f.debug_struct("Builder")
+            .field("starters", &starters)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Refuses what a scheduler would refuse at submit; see [`Builder::checker`].
+pub struct Checker(Resolver);
+
+impl Checker {
+    /// Refuses a job that could never start.
+    ///
+    /// # Errors
+    /// [`Error::is_invalid`], naming the field.
+    pub fn check(&self, spec: &JobSpec) -> Result<()> {
+        self.0.check(spec)
+    }
+}
+
+impl fmt::Debug for Checker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Checker")
+    }
+}

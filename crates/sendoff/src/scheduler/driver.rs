@@ -1,0 +1,656 @@
+//! The one loop: waits for commands, answers of the store, ends of attempts and the next due time,
+//! tells the dispatcher, and does what it says. It never waits for anything else.
+
+use std::{collections::HashMap, future::poll_fn, sync::Arc, time::Duration};
+
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc, oneshot},
+    task::AbortHandle,
+};
+use tokio_util::task::TaskTracker;
+
+use super::{
+    Shared, attempt,
+    command::{Accepted, Command, NewBatch, Reply, ShutdownReport},
+    resolve,
+};
+use crate::{
+    dispatcher::{Action, AttemptEnd, Backoff, Dispatcher, Event, Now},
+    error::{Error, Result},
+    guid::Guid,
+    job::{Header, Job, JobId, Lane},
+    notice::Notice,
+    ports::{
+        AttemptClock, CancelVerdict, Changed, Claim, Claimed, Expired, InsertBatch, Inserted, NewJob,
+        Running, Settled, Settlement, StartError, StartErrorClass,
+    },
+    state::State,
+    time::{Timer, Timestamp},
+};
+
+/// Commands, or ends of attempts, taken at once.
+const TAKE: usize = 4_096;
+/// After the grace period, how long to wait for the store to take the last outcomes.
+const LAST_SETTLE: Duration = Duration::from_secs(5);
+
+/// What attempts and started things tell the loop.
+pub(super) enum Message {
+    Ended(AttemptEnd),
+    RunEnded(Arc<str>),
+}
+
+/// An attempt under way.
+struct Live {
+    task: AbortHandle,
+    clock: Arc<AttemptClock>,
+    abandonable: bool,
+    claimed: Arc<Claimed>,
+}
+
+/// What the store answered.
+enum Answer {
+    Submitted { batch: Submitted, result: Result<Vec<Inserted>>, now: Timestamp },
+    Claimed(Vec<JobId>, Result<Vec<Option<Claimed>>>),
+    Settled(Vec<Settlement>, Result<Vec<Settled>>),
+    Cancelled(Vec<Reply<CancelVerdict>>, Result<Vec<CancelVerdict>>),
+    Changed(Reply<Option<Changed>>, Result<Option<Changed>>),
+    Due(Result<Vec<Header>>),
+    Lanes(Result<Vec<Arc<Lane>>>),
+    Ready(Arc<Lane>, usize, Result<Vec<Header>>),
+    Expired(Result<Expired>),
+}
+
+/// Jobs on their way to the store, with those who wait for the answer.
+struct Submitted {
+    jobs: Vec<(Arc<Job>, bool)>,
+    replies: Replies,
+}
+
+enum Replies {
+    Single(Vec<(Reply<Accepted>, OwnedSemaphorePermit)>),
+    Batch { reply: Reply<Vec<Inserted>>, _room: OwnedSemaphorePermit },
+}
+
+struct Stopping {
+    reply: oneshot::Sender<ShutdownReport>,
+    report: ShutdownReport,
+    grace_ends: Duration,
+    abandoned: bool,
+}
+
+pub(super) struct Driver {
+    shared: Arc<Shared>,
+    dispatcher: Dispatcher,
+    inbox: mpsc::UnboundedReceiver<Command>,
+    messages: mpsc::UnboundedReceiver<Message>,
+    sender: mpsc::UnboundedSender<Message>,
+    timer: Box<dyn Timer>,
+    armed: Option<Timestamp>,
+    tasks: TaskTracker,
+    live: HashMap<JobId, Live>,
+    answers: FuturesUnordered<BoxFuture<'static, Answer>>,
+    stopping: Option<Stopping>,
+}
+
+impl Driver {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        dispatcher: Dispatcher,
+        inbox: mpsc::UnboundedReceiver<Command>,
+        timer: Box<dyn Timer>,
+    ) -> Self {
+        let (sender, messages) = mpsc::unbounded_channel();
+        Self {
+            shared,
+            dispatcher,
+            inbox,
+            messages,
+            sender,
+            timer,
+            armed: None,
+            tasks: TaskTracker::new(),
+            live: HashMap::new(),
+            answers: FuturesUnordered::new(),
+            stopping: None,
+        }
+    }
+
+    /// Runs until a shutdown is done, every handle is dropped, or the store is poisoned.
+    pub(super) async fn run(mut self) {
+        let outcome = self.turn().await;
+        if let Err(fatal) = outcome {
+            tracing::error!(error = %fatal, "the store is poisoned: nothing is started or acknowledged any more");
+            for live in self.live.values() {
+                live.task.abort();
+            }
+            self.shared.fatal.send_replace(Some(Arc::new(fatal)));
+        }
+        self.inbox.close();
+        while let Ok(command) = self.inbox.try_recv() {
+            refuse(command, &self.shared.closed());
+        }
+        // Lets go of the store's file, so that it can be opened again at once.
+        if let Err(err) = self.shared.store.close().await {
+            tracing::warn!(error = %err, "closing the store");
+        }
+        self.shared.waiters.close();
+        self.shared.done.send_replace(true);
+        if let Some(stopping) = self.stopping {
+            // Nobody may be waiting for the report any more.
+            let _ = stopping.reply.send(stopping.report);
+        }
+    }
+
+    async fn turn(&mut self) -> Result<()> {
+        let mut commands = Vec::new();
+        let mut messages = Vec::new();
+        self.feed(Event::Tick);
+        loop {
+            if self.is_done() {
+                return Ok(());
+            }
+            self.arm();
+            tokio::select! {
+                count = self.inbox.recv_many(&mut commands, TAKE) => {
+                    if count == 0 {
+                        self.handles_dropped();
+                    }
+                    self.take_commands(commands.drain(..));
+                }
+                _ = self.messages.recv_many(&mut messages, TAKE) => self.take_messages(messages.drain(..)),
+                Some(answer) = self.answers.next(), if !self.answers.is_empty() => {
+                    self.take_answer(answer)?;
+                    while let Some(Some(answer)) = self.answers.next().now_or_never() {
+                        self.take_answer(answer)?;
+                    }
+                }
+                () = poll_fn(|cx| self.timer.poll_ring(cx)) => {
+                    self.armed = None;
+                    self.feed(Event::Tick);
+                }
+            }
+            self.pursue_stop();
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now { wall: self.shared.clock.now(), elapsed: self.shared.clock.elapsed() }
+    }
+
+    fn arm(&mut self) {
+        let now = self.now();
+        let mut wake = self.dispatcher.next_wake(now);
+        if let Some(stopping) = &self.stopping {
+            let limit =
+                if stopping.abandoned { stopping.grace_ends + LAST_SETTLE } else { stopping.grace_ends };
+            wake = wake.min(now.wall.saturating_add(limit.saturating_sub(now.elapsed)));
+        }
+        // The 30-second tick moves with every turn; only an earlier or much later wake is worth a
+        // system call.
+        let keep = self
+            .armed
+            .is_some_and(|armed| armed <= wake && wake.saturating_since(armed) < Duration::from_secs(1));
+        let overdue = self.armed.is_some_and(|armed| armed < wake && armed > now.wall);
+        if keep && (overdue || self.armed == Some(wake)) {
+            return;
+        }
+        self.armed = Some(wake);
+        self.timer.arm(Some(wake));
+    }
+
+    /// Tells the dispatcher and does what it says.
+    fn feed(&mut self, event: Event) {
+        let now = self.now();
+        for action in self.dispatcher.handle(now, event) {
+            self.act(now, action);
+        }
+    }
+
+    fn act(&mut self, now: Now, action: Action) {
+        let store = &self.shared.store;
+        let answer: BoxFuture<'static, Answer> = match action {
+            Action::Start(claimed) => return self.start(claimed),
+            Action::Claim(ids) => {
+                let claim = Claim { node: self.shared.node.clone(), now: now.wall };
+                let answer = store.claim(ids.clone(), claim);
+                answer.map(|result| Answer::Claimed(ids, result)).boxed()
+            }
+            Action::Settle(settlements) => {
+                let answer = store.settle(settlements.clone(), now.wall);
+                answer.map(|result| Answer::Settled(settlements, result)).boxed()
+            }
+            Action::Due { after, until, limit } => store.due(after, until, limit).map(Answer::Due).boxed(),
+            Action::Lanes { after, limit } => store.lanes(after, limit).map(Answer::Lanes).boxed(),
+            Action::Ready { lane, limit } => {
+                let answer = store.ready(lane.clone(), now.wall, limit);
+                answer.map(move |result| Answer::Ready(lane, limit, result)).boxed()
+            }
+            Action::Expire { limit } => store.expire(limit, now.wall).map(Answer::Expired).boxed(),
+        };
+        self.answers.push(answer);
+    }
+
+    fn start(&mut self, claimed: Arc<Claimed>) {
+        self.notify(&claimed.job, State::Starting, claimed.attempt, claimed.claimed_at);
+        let id = claimed.id;
+        let Some((starter, defaults)) = self.shared.resolver.starter(&claimed.job.lane.starter) else {
+            // The dispatcher claims only for starters that are there.
+            return self.end_unstarted(id, StartError::new(StartErrorClass::Released, "no such starter"));
+        };
+        let name = claimed.job.lane.starter.clone();
+        let running = match defaults.max_running {
+            None => Running::unlimited(),
+            Some(_) => {
+                let sender = self.sender.clone();
+                Running::new(move || {
+                    // The loop may be gone, and with it the limit.
+                    let _ = sender.send(Message::RunEnded(name));
+                })
+            }
+        };
+        if self.stopping.is_some() {
+            return self.end_unstarted(id, StartError::new(StartErrorClass::Released, "sendoff is stopping"));
+        }
+        let clock = attempt::stamps(&self.shared.clock, &claimed);
+        let abandonable = defaults.abandonable;
+        let run = attempt::run(starter.clone(), abandonable, claimed.clone(), clock.clone(), running);
+        let sender = self.sender.clone();
+        let task = self.tasks.spawn(async move {
+            // The loop outlives its attempts, but for the end of the runtime.
+            let _ = sender.send(Message::Ended(run.await));
+        });
+        self.live.insert(id, Live { task: task.abort_handle(), clock, abandonable, claimed });
+    }
+
+    fn end_unstarted(&mut self, id: JobId, error: StartError) {
+        let end = AttemptEnd { id, begun: None, result: Err(error), backoff: Backoff::default() };
+        // The receiver is ours.
+        let _ = self.sender.send(Message::Ended(end));
+    }
+
+    fn take_messages(&mut self, messages: impl Iterator<Item = Message>) {
+        let mut ends = Vec::new();
+        for message in messages {
+            match message {
+                Message::Ended(end) => ends.push(end),
+                Message::RunEnded(starter) => self.feed(Event::RunEnded(starter)),
+            }
+        }
+        if !ends.is_empty() {
+            self.feed(Event::Ended(ends));
+        }
+    }
+
+    fn take_commands(&mut self, commands: impl Iterator<Item = Command>) {
+        let mut submits = Vec::new();
+        let mut replies = Vec::new();
+        let mut cancels = Vec::new();
+        let mut cancel_replies = Vec::new();
+        for command in commands {
+            // What came before a command of another kind goes to the store before it.
+            if !matches!(command, Command::Submit { .. }) && !submits.is_empty() {
+                self.submit_singles(std::mem::take(&mut submits), std::mem::take(&mut replies));
+            }
+            if !matches!(command, Command::Cancel { .. }) && !cancels.is_empty() {
+                self.cancel(std::mem::take(&mut cancels), std::mem::take(&mut cancel_replies));
+            }
+            let store = &self.shared.store;
+            let now = self.shared.clock.now();
+            match command {
+                command @ (Command::Submit { .. } | Command::Batch { .. }) if self.stopping.is_some() => {
+                    refuse(command, &Error::closed());
+                }
+                Command::Submit { job, reply, room } => {
+                    submits.push(job);
+                    replies.push((reply, room));
+                }
+                Command::Batch { batch, reply, room } => {
+                    self.submit(batch, Replies::Batch { reply, _room: room })
+                }
+                Command::Cancel { guid, reply, room } => {
+                    cancels.push(guid);
+                    cancel_replies.push(reply);
+                    drop(room);
+                }
+                Command::Reschedule { guid, run_at, reply } => {
+                    let answer = store.reschedule(guid, run_at, now);
+                    self.answers.push(answer.map(|result| Answer::Changed(reply, result)).boxed());
+                }
+                Command::Resolve { guid, to, reply } => {
+                    let answer = store.resolve(guid, to, now);
+                    self.answers.push(answer.map(|result| Answer::Changed(reply, result)).boxed());
+                }
+                Command::QueueLimits(queue, limits) => self.feed(Event::QueueLimits(queue, limits)),
+                Command::Shutdown { grace, reply } => self.stop(grace, reply),
+            }
+        }
+        if !submits.is_empty() {
+            self.submit_singles(submits, replies);
+        }
+        if !cancels.is_empty() {
+            self.cancel(cancels, cancel_replies);
+        }
+    }
+
+    fn submit_singles(&mut self, jobs: Vec<Arc<Job>>, replies: Vec<(Reply<Accepted>, OwnedSemaphorePermit)>) {
+        self.submit(NewBatch { jobs, atomic: false, bookmark: None }, Replies::Single(replies));
+    }
+
+    fn submit(&mut self, batch: NewBatch, replies: Replies) {
+        let now = self.now();
+        let node = &self.shared.node;
+        let mut jobs = Vec::with_capacity(batch.jobs.len());
+        let mut new_jobs = Vec::with_capacity(batch.jobs.len());
+        for job in batch.jobs {
+            let admitted = self.dispatcher.admit(now, &job.lane, job.run_at, job.expires_at);
+            new_jobs.push(NewJob { job: job.clone(), claim: admitted.then(|| node.clone()) });
+            jobs.push((job, admitted));
+        }
+        let batch =
+            InsertBatch { jobs: new_jobs, atomic: batch.atomic, bookmark: batch.bookmark, now: now.wall };
+        let answer = self.shared.store.insert(batch);
+        let batch = Submitted { jobs, replies };
+        let answer = answer.map(move |result| Answer::Submitted { batch, result, now: now.wall });
+        self.answers.push(answer.boxed());
+    }
+
+    fn cancel(&mut self, guids: Vec<Guid>, replies: Vec<Reply<CancelVerdict>>) {
+        let answer = self.shared.store.cancel(guids, self.shared.clock.now());
+        self.answers.push(answer.map(|result| Answer::Cancelled(replies, result)).boxed());
+    }
+
+    /// # Errors
+    /// When the store is poisoned.
+    fn take_answer(&mut self, answer: Answer) -> Result<()> {
+        match answer {
+            Answer::Submitted { batch, result, now } => self.submitted(batch, result, now)?,
+            Answer::Claimed(ids, result) => {
+                let event = match passable(result)? {
+                    Ok(claims) => {
+                        let claims = claims.into_iter().map(|claim| claim.map(Arc::new)).collect();
+                        Event::Claimed { ids, claims }
+                    }
+                    Err(_) => Event::ClaimFailed(ids),
+                };
+                self.feed(event);
+            }
+            Answer::Settled(settlements, result) => {
+                let event = match passable(result)? {
+                    Ok(verdicts) => {
+                        self.announce_settled(&settlements, &verdicts);
+                        Event::Settled { settlements, verdicts }
+                    }
+                    Err(_) => Event::SettleFailed(settlements),
+                };
+                self.feed(event);
+                self.tell_if_idle();
+            }
+            Answer::Cancelled(replies, result) => self.cancelled(replies, result)?,
+            Answer::Changed(reply, result) => {
+                let result = passable(result)?;
+                if let Ok(Some(changed)) = &result
+                    && changed.applied
+                {
+                    if let Some(header) = changed.header.clone() {
+                        self.feed(Event::Rescheduled { header, deadline: changed.record.expires_at });
+                    } else {
+                        self.shared.ended(changed.record.guid);
+                    }
+                }
+                let _ = reply.send(result);
+            }
+            Answer::Due(result) => self.feed(Event::Due(passable(result)?.ok())),
+            Answer::Lanes(result) => self.feed(Event::Lanes(passable(result)?.ok())),
+            Answer::Ready(lane, limit, result) => {
+                self.feed(Event::Ready { lane, limit, headers: passable(result)?.ok() });
+            }
+            Answer::Expired(result) => {
+                let result = passable(result)?.map_err(drop);
+                if let Ok(expired) = &result {
+                    let at = self.shared.clock.now();
+                    for (_, guid, lane, state) in &expired.ended {
+                        self.shared.notify(Notice {
+                            guid: *guid,
+                            queue: lane.queue.clone(),
+                            state: *state,
+                            attempt: 0,
+                            at,
+                        });
+                        self.shared.ended(*guid);
+                    }
+                }
+                self.feed(Event::Expired(result.map(|expired| expired.next)));
+                self.tell_if_idle();
+            }
+        }
+        Ok(())
+    }
+
+    fn submitted(&mut self, batch: Submitted, result: Result<Vec<Inserted>>, now: Timestamp) -> Result<()> {
+        let verdicts = match result {
+            Ok(verdicts) => verdicts,
+            Err(err) => {
+                let lanes = batch.jobs.into_iter().filter(|(_, admitted)| *admitted);
+                self.feed(Event::Withdrawn(lanes.map(|(job, _)| job.lane.clone()).collect()));
+                let fatal = err.is_fatal().then(|| err.again());
+                match batch.replies {
+                    Replies::Single(replies) => {
+                        for (reply, _) in replies {
+                            let _ = reply.send(Err(err.again()));
+                        }
+                    }
+                    Replies::Batch { reply, .. } => drop(reply.send(Err(err))),
+                }
+                return fatal.map_or(Ok(()), Err);
+            }
+        };
+        let mut pending = Vec::new();
+        let mut claimed = Vec::new();
+        let mut withdrawn = Vec::new();
+        let mut deadline: Option<Timestamp> = None;
+        for ((job, admitted), verdict) in batch.jobs.iter().zip(&verdicts) {
+            match verdict {
+                Inserted::Created(id) => {
+                    self.notify(job, State::Pending, 0, job.queued_at);
+                    if *admitted {
+                        claimed.push(Arc::new(first_claim(*id, job, now)));
+                    } else {
+                        deadline = deadline.into_iter().chain(job.expires_at).min();
+                        pending.push(Header {
+                            id: *id,
+                            lane: job.lane.clone(),
+                            priority: job.priority,
+                            next_at: job.run_at,
+                            alone: false,
+                        });
+                    }
+                }
+                _ if *admitted => withdrawn.push(job.lane.clone()),
+                _ => {}
+            }
+        }
+        // The submitters are told before their jobs start: the answer is on its way already.
+        let durability = self.shared.store.durability();
+        match batch.replies {
+            Replies::Batch { reply, .. } => drop(reply.send(Ok(verdicts))),
+            Replies::Single(replies) => {
+                for (((reply, _), verdict), (job, _)) in replies.into_iter().zip(&verdicts).zip(&batch.jobs) {
+                    let answer = match verdict {
+                        Inserted::Created(_) => Ok(Accepted { guid: job.guid, created: true, durability }),
+                        Inserted::Existing(guid) => Ok(Accepted { guid: *guid, created: false, durability }),
+                        Inserted::Conflict(conflict) => Err(resolve::conflict(job.guid, conflict)),
+                        Inserted::Skipped => Err(Error::invalid("another job of the batch conflicts")),
+                    };
+                    // A submitter that forgot its job is the ordinary case.
+                    let _ = reply.send(answer);
+                }
+            }
+        }
+        if !withdrawn.is_empty() {
+            self.feed(Event::Withdrawn(withdrawn));
+        }
+        if !claimed.is_empty() {
+            self.feed(Event::InsertedClaimed(claimed));
+        }
+        if !pending.is_empty() {
+            self.feed(Event::Inserted { pending, deadline });
+        }
+        Ok(())
+    }
+
+    fn announce_settled(&mut self, settlements: &[Settlement], verdicts: &[Settled]) {
+        let now = self.shared.clock.now();
+        for (settlement, verdict) in settlements.iter().zip(verdicts) {
+            let Some(live) = self.live.remove(&settlement.id) else { continue };
+            let claimed = &live.claimed;
+            if verdict.applied {
+                self.notify(&claimed.job, verdict.state, claimed.attempt, now);
+            } else {
+                tracing::warn!(guid = %claimed.job.guid, fence = claimed.fence, state = %verdict.state,
+                    "an outcome came too late and was not stored");
+            }
+            if verdict.state.is_final() {
+                self.shared.ended(claimed.job.guid);
+            }
+        }
+    }
+
+    fn cancelled(
+        &mut self,
+        replies: Vec<Reply<CancelVerdict>>,
+        result: Result<Vec<CancelVerdict>>,
+    ) -> Result<()> {
+        match passable(result)? {
+            Err(err) => {
+                for reply in replies {
+                    let _ = reply.send(Err(err.again()));
+                }
+            }
+            Ok(verdicts) => {
+                for (reply, verdict) in replies.into_iter().zip(verdicts) {
+                    if let CancelVerdict::Cancelled { id: Some(_), record } = &verdict {
+                        self.shared.notify(Notice {
+                            guid: record.guid,
+                            queue: record.queue.as_str().into(),
+                            state: State::Cancelled,
+                            attempt: record.attempt,
+                            at: record.ended_at.unwrap_or(record.queued_at),
+                        });
+                        self.shared.ended(record.guid);
+                    }
+                    let _ = reply.send(Ok(verdict));
+                }
+                self.tell_if_idle();
+            }
+        }
+        Ok(())
+    }
+
+    fn notify(&self, job: &Job, state: State, attempt: u32, at: Timestamp) {
+        if self.shared.has_listeners() {
+            self.shared.notify(Notice { guid: job.guid, queue: job.lane.queue.clone(), state, attempt, at });
+        }
+    }
+
+    fn tell_if_idle(&self) {
+        if self.dispatcher.is_drained() {
+            self.shared.lull.notify_waiters();
+        }
+    }
+
+    /// Every handle is gone: nobody can submit, cancel or shut down any more.
+    fn handles_dropped(&mut self) {
+        if self.stopping.is_none() {
+            let (reply, _) = oneshot::channel();
+            self.stop(super::DEFAULT_GRACE, reply);
+        }
+    }
+
+    fn stop(&mut self, grace: Duration, reply: oneshot::Sender<ShutdownReport>) {
+        if self.stopping.is_some() {
+            // The first one's grace period counts; this caller learns of the end by its dropped reply.
+            return;
+        }
+        let grace_ends = self.now().elapsed + grace;
+        self.stopping =
+            Some(Stopping { reply, report: ShutdownReport::default(), grace_ends, abandoned: false });
+        self.feed(Event::Stop);
+        let mut released = 0;
+        let mut ends = Vec::new();
+        for (id, live) in &self.live {
+            // One that may not be dropped midway finds out when it wants to begin.
+            if live.clock.stop() && live.abandonable {
+                live.task.abort();
+                ends.push(*id);
+                released += 1;
+            }
+        }
+        for id in ends {
+            self.end_unstarted(id, StartError::new(StartErrorClass::Released, "sendoff is stopping"));
+        }
+        if let Some(stopping) = &mut self.stopping {
+            stopping.report.released = released;
+        }
+    }
+
+    /// After the grace period gives up the attempts that are still under way.
+    fn pursue_stop(&mut self) {
+        let elapsed = self.shared.clock.elapsed();
+        let Some(stopping) = &mut self.stopping else { return };
+        if stopping.abandoned || elapsed < stopping.grace_ends {
+            return;
+        }
+        stopping.abandoned = true;
+        let mut ends = Vec::new();
+        for (id, live) in &self.live {
+            live.task.abort();
+            let error = StartError::ambiguous("sendoff stopped before the target had answered");
+            ends.push(AttemptEnd {
+                id: *id,
+                begun: live.clock.read(),
+                result: Err(error),
+                backoff: Backoff::default(),
+            });
+        }
+        stopping.report.abandoned = ends.len();
+        self.feed(Event::Ended(ends));
+    }
+
+    fn is_done(&mut self) -> bool {
+        let Some(stopping) = &mut self.stopping else { return false };
+        if self.dispatcher.is_drained() && self.answers.is_empty() {
+            return true;
+        }
+        stopping.report.unsettled = self.live.len();
+        stopping.abandoned && self.shared.clock.elapsed() >= stopping.grace_ends + LAST_SETTLE
+    }
+}
+
+/// Lets errors pass that the engine can live with.
+fn passable<T>(result: Result<T>) -> Result<Result<T>> {
+    match result {
+        Err(err) if err.is_fatal() => Err(err),
+        Err(err) => {
+            tracing::warn!(error = %err, "the store failed; trying again");
+            Ok(Err(err))
+        }
+        ok => Ok(ok),
+    }
+}
+
+fn first_claim(id: JobId, job: &Arc<Job>, now: Timestamp) -> Claimed {
+    Claimed { id, job: job.clone(), fence: 1, attempt: 1, claimed_at: now, run_at: job.run_at, crashes: 0 }
+}
+
+fn refuse(command: Command, error: &Error) {
+    match command {
+        Command::Submit { reply, .. } => drop(reply.send(Err(error.again()))),
+        Command::Batch { reply, .. } => drop(reply.send(Err(error.again()))),
+        Command::Cancel { reply, .. } => drop(reply.send(Err(error.again()))),
+        Command::Reschedule { reply, .. } | Command::Resolve { reply, .. } => {
+            drop(reply.send(Err(error.again())));
+        }
+        Command::QueueLimits(..) | Command::Shutdown { .. } => {}
+    }
+}

@@ -1,0 +1,344 @@
+//! Layer 4: the scheduler as its host sees it.
+
+mod attempt;
+mod batch;
+mod builder;
+mod command;
+mod driver;
+mod notices;
+mod resolve;
+mod submission;
+mod waiters;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::sync::{
+    Notify, OwnedSemaphorePermit, Semaphore, TryAcquireError, broadcast, mpsc, oneshot, watch,
+};
+
+pub use batch::{Batch, Verdict};
+pub use builder::{Builder, Checker};
+pub use command::{Accepted, ShutdownReport};
+pub use notices::{Lagged, Notices};
+pub use submission::{NotStarted, Submission};
+
+use crate::{
+    dispatcher::QueueLimits,
+    error::{Error, ErrorKind, Result},
+    guid::Guid,
+    job::{JobRecord, JobSpec},
+    notice::Notice,
+    ports::{CancelVerdict, Changed, Counts, Durability, Filter, Page, PageRequest, Prune, Store},
+    state::Resolution,
+    time::{Clock, Timestamp},
+};
+use command::{Command, NewBatch};
+use resolve::Resolver;
+use waiters::Waiters;
+
+/// How long a shutdown waits for starts in flight, unless told otherwise.
+pub const DEFAULT_GRACE: Duration = Duration::from_secs(35);
+
+/// A running scheduler. Cheap to clone; all clones are handles of the same one. When the last is
+/// dropped it stops as by [`Scheduler::shutdown`].
+///
+/// Needs a tokio runtime with I/O and time enabled. It is a guest there: it installs no signal
+/// handlers and changes nothing of the process.
+#[derive(Clone)]
+pub struct Scheduler {
+    shared: Arc<Shared>,
+    /// Jobs and commands on their way to the loop; the number of jobs is bounded by `room`.
+    inbox: mpsc::UnboundedSender<Command>,
+    room: Arc<Semaphore>,
+}
+
+/// What the handles and the loop have in common.
+struct Shared {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    resolver: Resolver,
+    node: Arc<str>,
+    submitted_by: Option<Arc<str>>,
+    waiters: Waiters,
+    notices: broadcast::Sender<Notice>,
+    /// Rings when nothing is in flight, or something ended otherwise.
+    lull: Notify,
+    fatal: watch::Sender<Option<Arc<Error>>>,
+    done: watch::Sender<bool>,
+}
+
+impl Shared {
+    fn closed(&self) -> Error {
+        self.fatal.borrow().as_ref().map_or_else(Error::closed, |fatal| fatal.again())
+    }
+
+    fn has_listeners(&self) -> bool {
+        self.notices.receiver_count() > 0
+    }
+
+    fn notify(&self, notice: Notice) {
+        // Nobody may be listening.
+        let _ = self.notices.send(notice);
+    }
+
+    fn ended(&self, guid: Guid) {
+        self.waiters.wake(guid);
+    }
+
+    /// The loop is ending: why.
+    async fn closing(&self) -> Error {
+        let mut done = self.done.subscribe();
+        // The sender lives in `self`.
+        let _ = done.wait_for(|done| *done).await;
+        self.closed()
+    }
+}
+
+impl Scheduler {
+    /// A scheduler to be: give it a store and starters, then [`Builder::start`] it.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Submits a job. The guid is known at once; awaiting the answer waits until the job is
+    /// durable. Dropping it forgets the job, which starts all the same.
+    ///
+    /// A crash before the answer leaves the job wholly stored or not at all; submitting it again
+    /// under the same guid or idempotency key is safe.
+    ///
+    /// # Errors
+    /// [`Error::is_invalid`] if the job can never start, [`Error::is_busy`] if the inbox is full
+    /// (nothing was accepted), [`Error::is_closed`] after a shutdown. All other errors come with
+    /// the answer.
+    pub fn submit(&self, spec: JobSpec) -> Result<Submission> {
+        let room = match self.room.clone().try_acquire_owned() {
+            Ok(room) => room,
+            Err(TryAcquireError::NoPermits) => {
+                return Err(Error::new(
+                    ErrorKind::Busy,
+                    "the inbox is full; wait for some answers, or submit in batches",
+                ));
+            }
+            Err(TryAcquireError::Closed) => return Err(self.shared.closed()),
+        };
+        let job = self.resolve(spec)?;
+        let guid = job.guid;
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Submit { job: Arc::new(job), reply, room })?;
+        Ok(Submission::new(guid, self.clone(), answer))
+    }
+
+    /// Submits many jobs; see [`Batch`]. The verdicts are in the order of the jobs. Waits while
+    /// the inbox is full.
+    ///
+    /// # Errors
+    /// As [`Scheduler::submit`], but for the whole batch; an atomic one that contains an invalid
+    /// or conflicting job is refused, naming the item. Of a large itemised batch the first part may
+    /// be stored when a later part meets an error.
+    pub async fn submit_batch(&self, batch: Batch) -> Result<Vec<Verdict>> {
+        batch::submit(self, batch).await
+    }
+
+    /// Cancels a job. The answer is final: after `Cancelled` no start begins (but if its record
+    /// says `possible_duplicate`, an earlier attempt may have happened), after `TooLate` the
+    /// record says what it came too late for, and there will be no further attempt.
+    ///
+    /// # Errors
+    /// The store's; then the job may or may not be cancelled.
+    pub async fn cancel(&self, guid: Guid) -> Result<CancelVerdict> {
+        let room = self.room(1).await?;
+        self.ask(|reply| Command::Cancel { guid, reply, room }).await
+    }
+
+    /// Changes when a pending job is to start. `None`: there is no such job; `applied: false`: it
+    /// is not pending.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn reschedule(&self, guid: Guid, run_at: Timestamp) -> Result<Option<Changed>> {
+        self.ask(|reply| Command::Reschedule { guid, run_at, reply }).await
+    }
+
+    /// Lets a pending job start now.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn start_now(&self, guid: Guid) -> Result<Option<Changed>> {
+        self.reschedule(guid, self.shared.clock.now()).await
+    }
+
+    /// An operator's decision on an `unknown` job. `None`: there is no such job; `applied: false`:
+    /// it is not unknown.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn resolve_unknown(&self, guid: Guid, to: Resolution) -> Result<Option<Changed>> {
+        self.ask(|reply| Command::Resolve { guid, to, reply }).await
+    }
+
+    /// A job's record, or `None` if there is no such job (any more).
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn get(&self, guid: Guid) -> Result<Option<JobRecord>> {
+        self.shared.store.get(guid).await
+    }
+
+    /// Records in the order of insertion, a page at a time. A row that matches all through the
+    /// listing appears exactly once.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn list(&self, filter: Filter, page: PageRequest) -> Result<Page> {
+        self.shared.store.list(filter, page).await
+    }
+
+    /// How many jobs are in which state, by queue.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn counts(&self) -> Result<Counts> {
+        self.shared.store.counts().await
+    }
+
+    /// What was last stored under this name with a batch; see [`Batch::bookmark`].
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn bookmark(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        self.shared.store.bookmark(name.to_owned()).await
+    }
+
+    /// Deletes final records, a bounded number at a time; how many.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn prune(&self, prune: Prune) -> Result<usize> {
+        self.shared.store.prune(prune).await
+    }
+
+    /// Writes a consistent copy of the store to a new file while everything goes on.
+    ///
+    /// # Errors
+    /// The store's; also for a store that has nothing to copy.
+    pub async fn backup(&self, to: impl Into<PathBuf>) -> Result<()> {
+        self.shared.store.backup(to.into()).await
+    }
+
+    /// Changes the limits of a queue, from now on and until the process ends.
+    ///
+    /// # Errors
+    /// [`Error::is_closed`].
+    pub fn set_queue_limits(&self, queue: &str, limits: QueueLimits) -> Result<()> {
+        self.send(Command::QueueLimits(queue.into(), limits))
+    }
+
+    /// Changes of state from now on. A listener that is too slow is told how many it missed.
+    pub fn notices(&self) -> Notices {
+        Notices::new(self.shared.notices.subscribe())
+    }
+
+    /// What an acknowledgement is worth.
+    pub fn durability(&self) -> Durability {
+        self.shared.store.durability()
+    }
+
+    /// Refuses what [`Scheduler::submit`] would refuse.
+    ///
+    /// # Errors
+    /// [`Error::is_invalid`], naming the field.
+    pub fn check(&self, spec: &JobSpec) -> Result<()> {
+        self.shared.resolver.check(spec)
+    }
+
+    /// Waits until the job is final and gives its record.
+    ///
+    /// # Errors
+    /// [`NotStarted`], which says how it ended otherwise.
+    pub async fn started(&self, guid: Guid) -> Result<JobRecord, NotStarted> {
+        submission::started(&self.shared, guid).await
+    }
+
+    /// Waits until no job is pending or starting.
+    ///
+    /// # Errors
+    /// The store's, or that the scheduler has stopped.
+    pub async fn idle(&self) -> Result<()> {
+        let mut done = self.shared.done.subscribe();
+        loop {
+            let lull = self.shared.lull.notified();
+            tokio::pin!(lull);
+            lull.as_mut().enable();
+            if self.counts().await?.unfinished() == 0 {
+                return Ok(());
+            }
+            tokio::select! {
+                () = lull => {}
+                _ = done.wait_for(|done| *done) => return Err(self.shared.closed()),
+            }
+        }
+    }
+
+    /// Waits until the store is poisoned (an I/O error on a commit) and says why. The host should
+    /// end the process: nothing is started or acknowledged any more.
+    pub async fn fatal(&self) -> Arc<Error> {
+        let mut fatal = self.shared.fatal.subscribe();
+        match fatal.wait_for(Option::is_some).await.map(|fatal| fatal.clone()) {
+            Ok(Some(fatal)) => fatal,
+            // The sender lives as long as `self`.
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// Stops: refuses submits, claims nothing more, gives back what has not begun, waits up to
+    /// `grace` for starts in flight, settles the rest as ambiguous, closes the store. Started
+    /// processes live on. Called again, it waits for the first call's end.
+    ///
+    /// # Errors
+    /// That of a poisoned store.
+    pub async fn shutdown(&self, grace: Duration) -> Result<ShutdownReport> {
+        self.room.close();
+        let (reply, answer) = oneshot::channel();
+        let report = match self.send(Command::Shutdown { grace, reply }) {
+            Ok(()) => answer.await.unwrap_or_default(),
+            Err(_) => ShutdownReport::default(),
+        };
+        let closed = self.shared.closing().await;
+        if closed.is_closed() { Ok(report) } else { Err(closed) }
+    }
+
+    fn resolve(&self, spec: JobSpec) -> Result<crate::job::Job> {
+        self.shared.resolver.resolve(spec, self.shared.clock.now(), self.shared.submitted_by.clone())
+    }
+
+    async fn room(&self, jobs: u32) -> Result<OwnedSemaphorePermit> {
+        self.room.clone().acquire_many_owned(jobs).await.map_err(|_| self.shared.closed())
+    }
+
+    async fn store_batch(
+        &self,
+        batch: NewBatch,
+        room: OwnedSemaphorePermit,
+    ) -> Result<Vec<crate::ports::Inserted>> {
+        self.ask(|reply| Command::Batch { batch, reply, room }).await
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(command::Reply<T>) -> Command) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        self.send(command(reply))?;
+        match answer.await {
+            Ok(answer) => answer,
+            Err(_) => Err(self.shared.closing().await),
+        }
+    }
+
+    fn send(&self, command: Command) -> Result<()> {
+        self.inbox.send(command).map_err(|_| self.shared.closed())
+    }
+}
+
+impl std::fmt::Debug for Scheduler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scheduler").field("node", &self.shared.node).finish_non_exhaustive()
+    }
+}

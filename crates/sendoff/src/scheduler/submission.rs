@@ -1,0 +1,111 @@
+//! The submitter's handle.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use tokio::sync::oneshot;
+
+use super::{Accepted, Scheduler, Shared};
+use crate::{
+    error::{Error, Result},
+    guid::Guid,
+    job::JobRecord,
+    ports::CancelVerdict,
+    state::State,
+};
+
+/// A submitted job. Awaiting it waits until the job is durable; [`Submission::started`] waits for
+/// the start; dropping it forgets the job, which starts all the same.
+#[derive(Debug)]
+pub struct Submission {
+    guid: Guid,
+    scheduler: Scheduler,
+    answer: oneshot::Receiver<Result<Accepted>>,
+}
+
+impl Submission {
+    pub(super) fn new(guid: Guid, scheduler: Scheduler, answer: oneshot::Receiver<Result<Accepted>>) -> Self {
+        Self { guid, scheduler, answer }
+    }
+
+    /// The job's name.
+    pub const fn guid(&self) -> Guid {
+        self.guid
+    }
+
+    /// Waits until the job has started and gives its record.
+    ///
+    /// # Errors
+    /// How it ended otherwise, or that it was not accepted.
+    pub async fn started(mut self) -> Result<JobRecord, NotStarted> {
+        let accepted = (&mut self).await.map_err(NotStarted::Error)?;
+        started(&self.scheduler.shared, accepted.guid).await
+    }
+
+    /// Cancels the job; see [`Scheduler::cancel`]. Ordered behind the submit, also if that has not
+    /// been answered yet.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn cancel(&self) -> Result<CancelVerdict> {
+        self.scheduler.cancel(self.guid).await
+    }
+}
+
+impl Future for Submission {
+    type Output = Result<Accepted>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.answer).poll(cx).map(|answer| match answer {
+            Ok(answer) => answer,
+            Err(_) => Err(self.scheduler.shared.closed()),
+        })
+    }
+}
+
+/// How a job ended that did not start, as far as is known.
+#[derive(Debug, thiserror::Error)]
+pub enum NotStarted {
+    /// It was cancelled in time.
+    #[error("job {} was cancelled", .0.guid)]
+    Cancelled(Box<JobRecord>),
+    /// No attempt could start it; the record's `last_error` says why.
+    #[error("job {} failed: {}", .0.guid, .0.last_error.as_ref().map_or("", |error| &error.message))]
+    Failed(Box<JobRecord>),
+    /// Its deadline passed.
+    #[error("job {} expired", .0.guid)]
+    Expired(Box<JobRecord>),
+    /// It may have started, and must not start twice.
+    #[error("it is unknown whether job {} started", .0.guid)]
+    Unknown(Box<JobRecord>),
+    /// The job was not accepted, its record is gone, or the scheduler stopped.
+    #[error(transparent)]
+    Error(Error),
+}
+
+pub(super) async fn started(shared: &Shared, guid: Guid) -> Result<JobRecord, NotStarted> {
+    loop {
+        let mut waiter = shared.waiters.register(guid);
+        if *shared.done.borrow() {
+            return Err(NotStarted::Error(shared.closed()));
+        }
+        let record = shared.store.get(guid).await.map_err(NotStarted::Error)?;
+        let Some(record) = record else {
+            let gone = Error::new(crate::error::ErrorKind::NotFound, format!("there is no job {guid}"));
+            return Err(NotStarted::Error(gone));
+        };
+        match record.state {
+            State::Pending | State::Starting => {}
+            State::Started => return Ok(record),
+            State::Failed => return Err(NotStarted::Failed(record.into())),
+            State::Cancelled => return Err(NotStarted::Cancelled(record.into())),
+            State::Expired => return Err(NotStarted::Expired(record.into())),
+            State::Unknown => return Err(NotStarted::Unknown(record.into())),
+        }
+        if (&mut waiter.woken).await.is_err() {
+            return Err(NotStarted::Error(shared.closing().await));
+        }
+    }
+}
