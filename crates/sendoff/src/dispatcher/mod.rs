@@ -4,7 +4,11 @@
 mod board;
 mod limits;
 mod outcome;
+#[cfg(test)]
+mod tests;
 mod window;
+#[cfg(test)]
+mod world;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -22,8 +26,6 @@ use crate::{
 use board::{Board, LaneKey, Load};
 use window::{Ask, Window};
 
-/// The loop looks at the wall clock at least so often, to notice steps and suspends.
-const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// The wait after a store failed to do what was asked, doubled each time in a row.
 const STORE_PAUSE: Duration = Duration::from_millis(50);
 const STORE_PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -94,7 +96,7 @@ pub(crate) enum Action {
     Claim(Vec<JobId>),
     Start(Arc<Claimed>),
     Settle(Vec<Settlement>),
-    Due { after: Option<(Timestamp, JobId)>, until: Timestamp, limit: usize },
+    Due { after: (Timestamp, JobId), limit: usize },
     Lanes { after: Option<Arc<Lane>>, limit: usize },
     Ready { lane: Arc<Lane>, limit: usize },
     Expire { limit: usize },
@@ -188,14 +190,11 @@ impl Dispatcher {
     }
 
     /// When to come back with [`Event::Tick`] if nothing else happens.
-    pub(crate) fn next_wake(&self, now: Now) -> Timestamp {
+    pub(crate) fn next_wake(&self, now: Now) -> Option<Timestamp> {
         let later = |at: Duration| now.wall.saturating_add(at.saturating_sub(now.elapsed));
-        let mut wake = now.wall.saturating_add(LONGEST_SLEEP);
-        if !self.stopping {
-            let deadline = self.next_deadline.filter(|_| !self.expiring);
-            wake = self.window.next_due().into_iter().chain(deadline).fold(wake, Timestamp::min);
-        }
-        self.store_retry_at.into_iter().chain(self.board.next_wake()).map(later).fold(wake, Timestamp::min)
+        let due = self.window.next_due().into_iter().chain(self.next_deadline);
+        let due = due.filter(|_| !self.stopping);
+        due.chain(self.store_retry_at.into_iter().chain(self.board.next_wake()).map(later)).min()
     }
 
     /// Whether no attempt is under way and every outcome is stored.
@@ -446,7 +445,7 @@ impl Dispatcher {
     fn ask(&mut self, now: Now, actions: &mut Vec<Action>) {
         if let Some(ask) = self.window.ask(now.wall) {
             actions.push(match ask {
-                Ask::Due { after, until, limit } => Action::Due { after, until, limit },
+                Ask::Due { after, limit } => Action::Due { after, limit },
                 Ask::Lanes { after, limit } => Action::Lanes { after, limit },
             });
         }

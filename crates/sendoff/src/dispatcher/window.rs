@@ -1,21 +1,18 @@
-//! The near future: pending jobs whose time comes soon, in memory; the rest waits in the store.
+//! The near future: the pending jobs whose time comes first, in memory; the rest waits in the store.
 //!
-//! Invariant: every pending job whose `(next_at, id)` is at or before the horizon is here, or was
+//! The window is bounded by a number of jobs, not by a time: few jobs are known for years ahead and
+//! nothing has to be looked up, of many the first thousands are known. Invariant: every pending job whose `(next_at, id)` is at or before the horizon is here, or was
 //! handed on as due, or belongs to a lane that is marked for a refill. What lies behind the
 //! horizon is found by scans, which move it on. Everything here is a hint: the store's guards
 //! decide, so a job that is listed twice or no longer pending does no harm.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     job::{Header, JobId, Lane},
     time::Timestamp,
 };
 
-/// How far ahead a scan looks.
-const LOOK_AHEAD: Duration = Duration::from_secs(60);
-/// When less than this is known of the future, scan on.
-const LOOK_AHEAD_LOW: Duration = Duration::from_secs(35);
 /// Jobs kept; of more, the farthest are left to a later scan.
 const NEAR_JOBS: usize = 65_536;
 /// Rows asked for in one scan.
@@ -38,17 +35,10 @@ struct Near {
     alone: bool,
 }
 
-#[derive(Debug)]
-struct Scan {
-    until: Timestamp,
-    /// The horizon was drawn back meanwhile: the answer would leave a hole.
-    void: bool,
-}
-
 /// What to ask the store for.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Ask {
-    Due { after: Option<(Timestamp, JobId)>, until: Timestamp, limit: usize },
+    Due { after: (Timestamp, JobId), limit: usize },
     Lanes { after: Option<Arc<Lane>>, limit: usize },
 }
 
@@ -56,9 +46,18 @@ pub(super) enum Ask {
 pub(super) struct Window {
     near: BTreeMap<Key, Near>,
     horizon: Key,
-    scan: Option<Scan>,
+    scan: Scan,
     listing: Listing,
     capacity: usize,
+}
+
+/// A look at what lies behind the horizon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scan {
+    Idle,
+    Asked,
+    /// The horizon was drawn back meanwhile: the answer would leave a hole.
+    Void,
 }
 
 /// Asking for the lanes that have pending jobs, at the beginning and when scans fall behind.
@@ -75,7 +74,7 @@ impl Window {
         Self {
             near: BTreeMap::new(),
             horizon: everything_at(Timestamp::MIN),
-            scan: None,
+            scan: Scan::Idle,
             listing: Listing::Wanted(None),
             capacity: NEAR_JOBS,
         }
@@ -83,13 +82,10 @@ impl Window {
 
     /// A job became pending, or its time was changed.
     pub(super) fn add(&mut self, header: Header) {
-        let key = (header.next_at, header.id);
-        let known_until =
-            self.scan.as_ref().map_or(self.horizon, |scan| everything_at(scan.until).max(self.horizon));
-        if key > known_until {
-            return;
+        // While a scan is under way its snapshot may be older than this job: keep it until then.
+        if self.scan != Scan::Idle || (header.next_at, header.id) <= self.horizon {
+            self.insert(header);
         }
-        self.insert(header);
     }
 
     fn insert(&mut self, header: Header) {
@@ -105,8 +101,8 @@ impl Window {
             };
             if before < self.horizon {
                 self.horizon = before;
-                if let Some(scan) = &mut self.scan {
-                    scan.void = true;
+                if self.scan == Scan::Asked {
+                    self.scan = Scan::Void;
                 }
             }
         }
@@ -135,25 +131,23 @@ impl Window {
             self.listing = Listing::Asked;
             return Some(Ask::Lanes { after, limit: LIST_LANES });
         }
-        let short = self.near.len() < NEAR_LOW && self.horizon.0 < now.saturating_add(LOOK_AHEAD_LOW);
-        if self.scan.is_some() || !short {
+        let short = self.near.len() < NEAR_LOW && self.horizon < everything_at(Timestamp::MAX);
+        if self.scan != Scan::Idle || !short {
             return None;
         }
-        let until = now.saturating_add(LOOK_AHEAD);
-        self.scan = Some(Scan { until, void: false });
-        Some(Ask::Due { after: Some(self.horizon), until, limit: SCAN_ROWS })
+        self.scan = Scan::Asked;
+        Some(Ask::Due { after: self.horizon, limit: SCAN_ROWS })
     }
 
     /// The answer to [`Ask::Due`].
     pub(super) fn scanned(&mut self, headers: Vec<Header>, now: Timestamp) {
-        let Some(scan) = self.scan.take() else { return };
+        let scan = std::mem::replace(&mut self.scan, Scan::Idle);
         let full = headers.len() >= SCAN_ROWS;
-        let last = headers.last().map(|header| (header.next_at, header.id));
-        if !scan.void {
-            match last {
-                Some(last) if full => self.horizon = self.horizon.max(last),
-                _ => self.horizon = self.horizon.max(everything_at(scan.until)),
-            }
+        if scan == Scan::Asked {
+            self.horizon = match headers.last() {
+                Some(last) if full => self.horizon.max((last.next_at, last.id)),
+                _ => everything_at(Timestamp::MAX),
+            };
             for header in headers {
                 self.insert(header);
             }
@@ -168,9 +162,7 @@ impl Window {
 
     /// [`Ask::Due`] failed.
     pub(super) fn scan_failed(&mut self) {
-        if let Some(scan) = &mut self.scan {
-            scan.void = true;
-        }
+        self.scan = Scan::Void;
         self.scanned(Vec::new(), Timestamp::MIN);
     }
 
@@ -217,43 +209,49 @@ mod tests {
         window
     }
 
-    fn scan(window: &mut Window, now: Timestamp) -> (Option<Key>, Timestamp) {
+    fn scan(window: &mut Window, now: Timestamp) -> Key {
         match window.ask(now) {
-            Some(Ask::Due { after, until, .. }) => (after, until),
+            Some(Ask::Due { after, .. }) => after,
             other => panic!("no scan but {other:?}"),
         }
+    }
+
+    fn full_page(seconds: i64) -> Vec<Header> {
+        (0..SCAN_ROWS as u64).map(|id| header(id, seconds)).collect()
     }
 
     #[test]
     fn begins_with_the_lanes_and_scans_from_there() {
         let mut window = listed(Window::new(), at(0));
-        assert_eq!(scan(&mut window, at(0)), (Some(everything_at(at(0))), at(60)));
+        assert_eq!(scan(&mut window, at(0)), everything_at(at(0)));
         assert_eq!(window.ask(at(0)), None, "one scan at a time");
         window.scanned(vec![header(1, 5)], at(0));
-        assert_eq!(window.ask(at(24)), None, "still 36 s of future known");
-        assert_eq!(scan(&mut window, at(26)), (Some(everything_at(at(60))), at(86)));
+        assert_eq!(window.ask(at(0)), None, "everything is known");
+        window.add(header(2, 1_000_000_000));
+        assert_eq!(window.near.len(), 2);
     }
 
     #[test]
     fn a_job_inserted_during_a_scan_is_not_missed() {
         let mut window = listed(Window::new(), at(0));
         scan(&mut window, at(0));
-        window.add(header(7, 30));
-        window.add(header(8, 90));
-        window.scanned(vec![], at(0));
-        assert_eq!(window.pop_due(at(1_000)).map(|header| header.id), Some(JobId(7)));
-        assert_eq!(window.pop_due(at(1_000)), None, "behind the horizon: left to the next scan");
+        window.add(header(9_999, 3));
+        window.add(header(9_998, 90));
+        window.scanned(full_page(5), at(0));
+        assert_eq!(window.pop_due(at(4)).map(|header| header.id), Some(JobId(9_999)));
+        assert_eq!(window.near.len(), SCAN_ROWS, "the one behind the horizon is left to the next scan");
     }
 
     #[test]
     fn a_full_scan_moves_the_horizon_to_its_last_row() {
         let mut window = listed(Window::new(), at(0));
         scan(&mut window, at(0));
+        window.scanned(full_page(10), at(0));
+        assert_eq!(window.ask(at(0)), None, "enough is known");
         window.add(header(9_999, 50));
-        window.scanned((0..SCAN_ROWS as u64).map(|id| header(id, 10)).collect(), at(0));
         while window.pop_due(at(11)).is_some() {}
-        assert_eq!(window.next_due(), None, "the job at 50 s is found again by the next scan");
-        assert_eq!(scan(&mut window, at(11)).0, Some((at(10), JobId(SCAN_ROWS as u64 - 1))));
+        assert_eq!(window.next_due(), None);
+        assert_eq!(scan(&mut window, at(11)), (at(10), JobId(SCAN_ROWS as u64 - 1)));
     }
 
     #[test]
@@ -266,25 +264,27 @@ mod tests {
         assert_eq!(window.horizon, (at(6), JobId(1)));
         window.add(header(4, 7));
         assert_eq!(window.near.len(), 2);
+        assert_eq!(scan(&mut window, at(0)), (at(6), JobId(1)));
     }
 
     #[test]
     fn a_scan_answered_after_the_horizon_was_drawn_back_leaves_no_hole() {
         let mut window = listed(Window::with_capacity(2), at(0));
         scan(&mut window, at(0));
-        window.scanned(vec![header(1, 5), header(2, 6)], at(0));
-        let (after, _) = scan(&mut window, at(30));
-        assert_eq!(after, Some(everything_at(at(60))));
-        window.add(header(3, 4));
-        window.scanned(vec![header(9, 70)], at(30));
+        window.horizon = (at(6), JobId(2));
+        for (id, seconds) in [(1, 5), (2, 6), (3, 4)] {
+            window.add(header(id, seconds));
+        }
         assert_eq!(window.horizon, (at(6), JobId(1)));
+        window.scanned(vec![header(9, 70)], at(0));
+        assert_eq!(window.horizon, (at(6), JobId(1)), "not moved on to 70");
     }
 
     #[test]
     fn when_scans_fall_behind_the_lanes_are_listed_again() {
         let mut window = listed(Window::new(), at(0));
         scan(&mut window, at(0));
-        window.scanned((0..SCAN_ROWS as u64).map(|id| header(id, 1)).collect(), at(2));
+        window.scanned(full_page(1), at(2));
         assert_eq!(window.ask(at(2)), Some(Ask::Lanes { after: None, limit: LIST_LANES }));
         assert_eq!(window.horizon, everything_at(at(2)));
     }

@@ -18,13 +18,38 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T>>;
 
 /// One call; those that change jobs take effect in the order in which they were sent.
 pub(super) enum Command {
-    Submit { job: Arc<Job>, reply: Reply<Accepted>, room: OwnedSemaphorePermit },
-    Batch { batch: NewBatch, reply: Reply<Vec<Inserted>>, room: OwnedSemaphorePermit },
-    Cancel { guid: Guid, reply: Reply<CancelVerdict>, room: OwnedSemaphorePermit },
-    Reschedule { guid: Guid, run_at: Timestamp, reply: Reply<Option<Changed>> },
-    Resolve { guid: Guid, to: Resolution, reply: Reply<Option<Changed>> },
+    Submit {
+        job: Arc<Job>,
+        reply: Reply<Accepted>,
+        room: OwnedSemaphorePermit,
+    },
+    Batch {
+        batch: NewBatch,
+        reply: Reply<Vec<Inserted>>,
+        room: OwnedSemaphorePermit,
+    },
+    Cancel {
+        guid: Guid,
+        reply: Reply<CancelVerdict>,
+        room: OwnedSemaphorePermit,
+    },
+    Reschedule {
+        guid: Guid,
+        run_at: Timestamp,
+        reply: Reply<Option<Changed>>,
+    },
+    Resolve {
+        guid: Guid,
+        to: Resolution,
+        reply: Reply<Option<Changed>>,
+    },
+    /// Answered when everything before it is stored.
+    Barrier(Reply<()>),
     QueueLimits(Arc<str>, QueueLimits),
-    Shutdown { grace: Duration, reply: oneshot::Sender<ShutdownReport> },
+    Shutdown {
+        grace: Duration,
+        reply: oneshot::Sender<ShutdownReport>,
+    },
 }
 
 /// Jobs that go to the store in one call.

@@ -55,6 +55,7 @@ enum Answer {
     Settled(Vec<Settlement>, Result<Vec<Settled>>),
     Cancelled(Vec<Reply<CancelVerdict>>, Result<Vec<CancelVerdict>>),
     Changed(Reply<Option<Changed>>, Result<Option<Changed>>),
+    Reached(Reply<()>, Result<()>),
     Due(Result<Vec<Header>>),
     Lanes(Result<Vec<Arc<Lane>>>),
     Ready(Arc<Lane>, usize, Result<Vec<Header>>),
@@ -180,7 +181,8 @@ impl Driver {
 
     fn arm(&mut self) {
         let now = self.now();
-        let mut wake = self.dispatcher.next_wake(now);
+        let longest = now.wall.saturating_add(self.shared.clock.longest_sleep());
+        let mut wake = self.dispatcher.next_wake(now).map_or(longest, |wake| wake.min(longest));
         if let Some(stopping) = &self.stopping {
             let limit =
                 if stopping.abandoned { stopping.grace_ends + LAST_SETTLE } else { stopping.grace_ends };
@@ -220,7 +222,9 @@ impl Driver {
                 let answer = store.settle(settlements.clone(), now.wall);
                 answer.map(|result| Answer::Settled(settlements, result)).boxed()
             }
-            Action::Due { after, until, limit } => store.due(after, until, limit).map(Answer::Due).boxed(),
+            Action::Due { after, limit } => {
+                store.due(Some(after), Timestamp::MAX, limit).map(Answer::Due).boxed()
+            }
             Action::Lanes { after, limit } => store.lanes(after, limit).map(Answer::Lanes).boxed(),
             Action::Ready { lane, limit } => {
                 let answer = store.ready(lane.clone(), now.wall, limit);
@@ -321,6 +325,11 @@ impl Driver {
                     let answer = store.resolve(guid, to, now);
                     self.answers.push(answer.map(|result| Answer::Changed(reply, result)).boxed());
                 }
+                Command::Barrier(reply) => {
+                    // Writes take effect, and are answered, in the order of their calls.
+                    let answer = store.settle(Vec::new(), now);
+                    self.answers.push(answer.map(|result| Answer::Reached(reply, result.map(drop))).boxed());
+                }
                 Command::QueueLimits(queue, limits) => self.feed(Event::QueueLimits(queue, limits)),
                 Command::Shutdown { grace, reply } => self.stop(grace, reply),
             }
@@ -400,6 +409,7 @@ impl Driver {
                 }
                 let _ = reply.send(result);
             }
+            Answer::Reached(reply, result) => drop(reply.send(passable(result)?)),
             Answer::Due(result) => self.feed(Event::Due(passable(result)?.ok())),
             Answer::Lanes(result) => self.feed(Event::Lanes(passable(result)?.ok())),
             Answer::Ready(lane, limit, result) => {
@@ -619,10 +629,10 @@ impl Driver {
 
     fn is_done(&mut self) -> bool {
         let Some(stopping) = &mut self.stopping else { return false };
+        stopping.report.unsettled = self.live.len();
         if self.dispatcher.is_drained() && self.answers.is_empty() {
             return true;
         }
-        stopping.report.unsettled = self.live.len();
         stopping.abandoned && self.shared.clock.elapsed() >= stopping.grace_ends + LAST_SETTLE
     }
 }
@@ -651,6 +661,7 @@ fn refuse(command: Command, error: &Error) {
         Command::Reschedule { reply, .. } | Command::Resolve { reply, .. } => {
             drop(reply.send(Err(error.again())));
         }
+        Command::Barrier(reply) => drop(reply.send(Err(error.again()))),
         Command::QueueLimits(..) | Command::Shutdown { .. } => {}
     }
 }

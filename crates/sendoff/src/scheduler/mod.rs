@@ -259,11 +259,13 @@ impl Scheduler {
         submission::started(&self.shared, guid).await
     }
 
-    /// Waits until no job is pending or starting.
+    /// Waits until no job is pending or starting, of those submitted so far and those submitted
+    /// meanwhile.
     ///
     /// # Errors
     /// The store's, or that the scheduler has stopped.
     pub async fn idle(&self) -> Result<()> {
+        self.ask(Command::Barrier).await?;
         let mut done = self.shared.done.subscribe();
         loop {
             let lull = self.shared.lull.notified();

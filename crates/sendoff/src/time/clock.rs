@@ -16,6 +16,11 @@ pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> Timestamp;
     /// Time since some fixed point, counting suspends, never stepping: measures what elapsed.
     fn elapsed(&self) -> Duration;
+    /// How long to sleep at most before looking at the wall clock again, so that steps and suspends
+    /// that no alarm noticed have a bounded effect.
+    fn longest_sleep(&self) -> Duration {
+        Duration::from_secs(30)
+    }
     /// A timer on this clock, to be used inside a tokio runtime.
     ///
     /// # Errors
@@ -77,6 +82,11 @@ impl Clock for TokioClock {
 
     fn elapsed(&self) -> Duration {
         self.anchor.elapsed()
+    }
+
+    fn longest_sleep(&self) -> Duration {
+        // It never steps; tokio's timers hold two years.
+        Duration::from_secs(86_400)
     }
 
     fn timer(&self) -> std::io::Result<Box<dyn Timer>> {

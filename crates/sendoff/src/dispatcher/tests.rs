@@ -1,0 +1,285 @@
+//! The dispatcher driven by hand: exact actions at literal times, all short sequences of events,
+//! long random ones.
+
+use std::{panic, sync::Arc, time::Duration};
+
+use super::{
+    Action, AttemptEnd, Backoff, Dispatcher, Event, Limits, Now, QueueLimits, Rate, StarterLimits,
+    world::{Op, World},
+};
+use crate::{
+    guid::Guid,
+    job::{Delivery, Header, Job, JobId, Lane, Receipt},
+    ports::{Claimed, Settled, StartError},
+    state::{self, Outcome, State},
+    time::Timestamp,
+};
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_micros(1_700_000_000_000_000 + seconds * 1_000_000).unwrap()
+}
+
+fn now(seconds: u64) -> Now {
+    Now { wall: at(seconds as i64), elapsed: Duration::from_secs(1_000 + seconds) }
+}
+
+fn lane(queue: &str) -> Arc<Lane> {
+    Arc::new(Lane { queue: queue.into(), starter: "s".into(), destination: None })
+}
+
+fn to(queue: &str, destination: &str) -> Arc<Lane> {
+    Arc::new(Lane { queue: queue.into(), starter: "s".into(), destination: Some(destination.into()) })
+}
+
+fn header(id: u64, lane: &Arc<Lane>, seconds: i64) -> Header {
+    Header { id: JobId(id), lane: lane.clone(), priority: 0, next_at: at(seconds), alone: false }
+}
+
+fn claimed(id: u64, lane: &Arc<Lane>, attempt: u32) -> Arc<Claimed> {
+    let job = Job {
+        guid: Guid::from_bytes([id as u8; 16]),
+        own_guid: true,
+        idempotency_key: None,
+        lane: lane.clone(),
+        priority: 0,
+        delivery: Delivery::AtLeastOnce,
+        max_attempts: 3,
+        queued_at: at(0),
+        run_at: at(0),
+        expires_at: None,
+        request: "{}".into(),
+        submitted_by: None,
+    };
+    Arc::new(Claimed {
+        id: JobId(id),
+        job: Arc::new(job),
+        fence: attempt,
+        attempt,
+        claimed_at: at(0),
+        run_at: at(0),
+        crashes: 0,
+    })
+}
+
+/// A dispatcher that has looked at its empty store.
+fn dispatcher(limits: Limits) -> Dispatcher {
+    let starters = [StarterLimits { name: "s".into(), max_per_destination: 2, max_running: None }];
+    let mut dispatcher = Dispatcher::new(limits, &starters, 1);
+    let asked = dispatcher.handle(now(0), Event::Tick);
+    assert!(matches!(asked[..], [Action::Lanes { .. }, Action::Expire { .. }]), "{asked:?}");
+    assert!(matches!(dispatcher.handle(now(0), Event::Lanes(Some(vec![])))[..], [Action::Due { .. }]));
+    assert!(dispatcher.handle(now(0), Event::Due(Some(vec![]))).is_empty());
+    assert!(dispatcher.handle(now(0), Event::Expired(Ok(None))).is_empty());
+    dispatcher
+}
+
+fn with_queue(name: &str, limits: QueueLimits) -> Limits {
+    let mut all = Limits::default();
+    all.queues.insert(name.into(), limits);
+    all
+}
+
+fn inserted(pending: Vec<Header>) -> Event {
+    Event::Inserted { pending, deadline: None }
+}
+
+/// The ids of the one claim among the actions, which must be the only action.
+fn claims(actions: &[Action]) -> Vec<u64> {
+    match actions {
+        [] => Vec::new(),
+        [Action::Claim(ids)] => ids.iter().map(|id| id.0).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_due_job_is_claimed_at_once_and_a_later_one_when_it_is_due() {
+    let mut dispatcher = dispatcher(Limits::default());
+    let lane = lane("q");
+    let actions = dispatcher.handle(now(0), inserted(vec![header(1, &lane, 0), header(2, &lane, 7)]));
+    assert_eq!(claims(&actions), [1]);
+    assert_eq!(dispatcher.next_wake(now(0)), Some(at(7)));
+    assert!(dispatcher.handle(now(6), Event::Tick).is_empty());
+    assert_eq!(claims(&dispatcher.handle(now(7), Event::Tick)), [2]);
+    assert_eq!(dispatcher.next_wake(now(7)), None);
+}
+
+#[test]
+fn priority_then_time_then_insertion() {
+    let mut dispatcher = dispatcher(Limits::default());
+    let lane = lane("q");
+    let jobs = vec![
+        header(1, &lane, -1),
+        header(2, &lane, -2),
+        Header { priority: 9, ..header(3, &lane, 0) },
+        header(4, &lane, -2),
+    ];
+    assert_eq!(claims(&dispatcher.handle(now(0), inserted(jobs))), [3, 2, 4, 1]);
+}
+
+#[test]
+fn queues_take_turns() {
+    let mut dispatcher = dispatcher(Limits { max_in_flight: 4, ..Limits::default() });
+    let (a, b) = (lane("a"), lane("b"));
+    let mut jobs: Vec<_> = (1..=100).map(|id| header(id, &a, -10)).collect();
+    jobs.extend([header(101, &b, 0), header(102, &b, 0)]);
+    assert_eq!(claims(&dispatcher.handle(now(0), inserted(jobs))), [1, 101, 2, 102]);
+}
+
+#[test]
+fn a_full_destination_and_a_full_queue_delay_nobody_else() {
+    let limits = with_queue("slow", QueueLimits { max_in_flight: Some(1), ..QueueLimits::default() });
+    let mut dispatcher = dispatcher(limits);
+    let (dead, alive, slow) = (to("a", "dead:1"), to("a", "alive:1"), lane("slow"));
+    let mut jobs: Vec<_> = (1..=5).map(|id| header(id, &dead, -10)).collect();
+    jobs.extend((6..=7).map(|id| header(id, &alive, 0)));
+    jobs.extend((8..=9).map(|id| header(id, &slow, -20)));
+    let mut ids = claims(&dispatcher.handle(now(0), inserted(jobs)));
+    ids.sort_unstable();
+    assert_eq!(ids, [1, 2, 6, 7, 8], "two of each destination, one of the slow queue");
+}
+
+#[test]
+fn a_permit_that_comes_back_goes_to_who_waits_for_it() {
+    let mut dispatcher = dispatcher(Limits::default());
+    let (a, b) = (to("a", "x:1"), to("b", "x:1"));
+    let jobs = vec![header(1, &a, 0), header(2, &a, 0), header(3, &b, 0), header(4, &b, 0)];
+    assert_eq!(claims(&dispatcher.handle(now(0), inserted(jobs))), [1, 3]);
+    let claim = Event::Claimed { ids: vec![JobId(1)], claims: vec![Some(claimed(1, &a, 1))] };
+    assert!(matches!(dispatcher.handle(now(0), claim)[..], [Action::Start(_)]));
+    let end =
+        AttemptEnd { id: JobId(1), begun: None, result: Ok(Receipt::default()), backoff: Backoff::default() };
+    match &dispatcher.handle(now(1), Event::Ended(vec![end]))[..] {
+        [Action::Settle(settlements), Action::Claim(ids)] => {
+            assert_eq!((settlements.len(), ids[..].to_vec()), (1, vec![JobId(2)]));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_rate_lets_its_burst_pass_and_wakes_for_the_next() {
+    let rate = Rate { starts: 1, per: Duration::from_secs(10), burst: 2 };
+    let mut dispatcher =
+        dispatcher(with_queue("q", QueueLimits { rate: Some(rate), ..QueueLimits::default() }));
+    let lane = lane("q");
+    let jobs = (1..=4).map(|id| header(id, &lane, 0)).collect();
+    assert_eq!(claims(&dispatcher.handle(now(0), inserted(jobs))), [1, 2]);
+    assert_eq!(dispatcher.next_wake(now(0)), Some(at(10)));
+    assert_eq!(claims(&dispatcher.handle(now(10), Event::Tick)), [3]);
+    assert_eq!(claims(&dispatcher.handle(now(20), Event::Tick)), [4]);
+}
+
+#[test]
+fn an_ambiguous_end_is_retried_within_the_backoff_until_the_attempts_are_spent() {
+    let mut dispatcher = dispatcher(Limits::default());
+    let lane = lane("q");
+    let backoff = Backoff { min: Duration::from_secs(4), max: Duration::from_secs(5) };
+    for (attempt, longest) in [(1, 4), (2, 5)] {
+        dispatcher.handle(now(0), Event::InsertedClaimed(vec![claimed(1, &lane, attempt)]));
+        let key = dispatcher.board.lane_key(&lane);
+        assert!(dispatcher.board.admit(&lane, now(0).elapsed), "the permit of the claim above");
+        let _ = key;
+        let begun = state::begin(at(1), at(0), at(0));
+        let result = Err(StartError::ambiguous("no answer"));
+        let end = AttemptEnd { id: JobId(1), begun: Some((begun, at(2))), result, backoff };
+        let actions = dispatcher.handle(now(2), Event::Ended(vec![end]));
+        let [Action::Settle(settlements)] = &actions[..] else { panic!("{actions:?}") };
+        let Outcome::Retry { next_at, ambiguous: true, .. } = settlements[0].outcome else {
+            panic!("{settlements:?}")
+        };
+        assert!(next_at >= at(2) && next_at <= at(2 + longest), "{next_at}");
+        let verdicts = vec![Settled { state: State::Pending, applied: true }];
+        dispatcher.handle(now(2), Event::Settled { settlements: settlements.clone(), verdicts });
+        assert_eq!(dispatcher.next_wake(now(2)).map(|wake| wake.max(at(2))), Some(next_at.max(at(2))));
+        assert_eq!(claims(&dispatcher.handle(now(10), Event::Tick)), [1]);
+        // The claim is lost, for the next round of this test.
+        dispatcher.handle(now(10), Event::Claimed { ids: vec![JobId(1)], claims: vec![None] });
+    }
+}
+
+#[test]
+fn a_job_that_crashed_sendoff_twice_starts_alone() {
+    let mut dispatcher = dispatcher(Limits::default());
+    let lane = lane("q");
+    assert_eq!(claims(&dispatcher.handle(now(0), inserted(vec![header(1, &lane, 0)]))), [1]);
+    let alone = Header { alone: true, ..header(2, &lane, 0) };
+    assert!(
+        dispatcher.handle(now(0), inserted(vec![alone, header(3, &lane, 0)])).is_empty(),
+        "1 is in flight"
+    );
+    let lost = Event::Claimed { ids: vec![JobId(1)], claims: vec![None] };
+    assert_eq!(claims(&dispatcher.handle(now(1), lost)), [2]);
+    assert!(
+        dispatcher.handle(now(2), inserted(vec![header(4, &lane, 0)])).is_empty(),
+        "2 is in flight alone"
+    );
+    let lost = Event::Claimed { ids: vec![JobId(2)], claims: vec![None] };
+    assert_eq!(claims(&dispatcher.handle(now(3), lost)), [3, 4]);
+}
+
+#[test]
+fn after_a_stop_nothing_is_claimed() {
+    let mut dispatcher = dispatcher(Limits::default());
+    let lane = lane("q");
+    assert!(dispatcher.handle(now(0), Event::Stop).is_empty());
+    assert!(dispatcher.handle(now(0), inserted(vec![header(1, &lane, 0)])).is_empty());
+    assert!(!dispatcher.admit(now(0), &lane, at(0), None));
+    assert!(dispatcher.is_drained());
+}
+
+#[test]
+fn a_failed_claim_is_tried_again_after_a_pause() {
+    let mut dispatcher = dispatcher(Limits::default());
+    let lane = lane("q");
+    assert_eq!(claims(&dispatcher.handle(now(0), inserted(vec![header(1, &lane, 0)]))), [1]);
+    assert!(dispatcher.handle(now(0), Event::ClaimFailed(vec![JobId(1)])).is_empty());
+    assert!(dispatcher.next_wake(now(0)).unwrap() > at(0));
+    assert_eq!(claims(&dispatcher.handle(now(1), Event::Tick)), [1]);
+}
+
+/// Runs a world through these steps, then lets it heal; a failure prints them.
+fn play(seed: u64, ops: impl IntoIterator<Item = Op>) {
+    let mut trace = Vec::new();
+    let result = panic::catch_unwind(panic::AssertUnwindSafe(|| {
+        let mut world = World::new(seed);
+        for op in ops {
+            world.step(op);
+            trace.clone_from(&world.trace);
+        }
+        world.heal();
+    }));
+    if let Err(cause) = result {
+        eprintln!("seed {seed}, after: {}", trace.join(", "));
+        panic::resume_unwind(cause);
+    }
+}
+
+#[test]
+fn all_pairs_and_triples_of_events() {
+    // Two situations to begin with: nothing known yet, and more jobs than permits.
+    let busy =
+        [Op::SubmitA, Op::SubmitB, Op::SubmitA, Op::SubmitB, Op::SubmitA, Op::SubmitA, Op::SubmitLater];
+    let answered = [Op::Answer; 12];
+    let situations: [Vec<Op>; 3] = [Vec::new(), busy.to_vec(), [&busy[..], &answered, &busy].concat()];
+    for situation in &situations {
+        for first in Op::ALL {
+            for second in Op::ALL {
+                play(0, situation.iter().copied().chain([first, second]));
+                for third in Op::ALL {
+                    play(0, situation.iter().copied().chain([first, second, third]));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn long_random_sequences_of_events() {
+    let seeds = std::env::var("SENDOFF_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(500);
+    for seed in 0..seeds {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let ops: Vec<_> = (0..200).map(|_| Op::ALL[random.usize(..Op::ALL.len())]).collect();
+        play(seed, ops);
+    }
+}

@@ -1,0 +1,377 @@
+//! A world for the dispatcher under test: the memory store, attempts and time, all held by hand.
+//!
+//! Actions take effect on the store when they are asked for, as the contract says; their answers
+//! are held back and delivered in any order. Each step checks the limits.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::FutureExt;
+
+use super::{Action, AttemptEnd, Backoff, Dispatcher, Event, Limits, Now, QueueLimits, StarterLimits};
+use crate::{
+    guid::Guid,
+    job::{Delivery, Header, Job, Lane, Receipt},
+    ports::{CancelVerdict, Claim, Claimed, InsertBatch, Inserted, NewJob, StartError, Store, StoreFuture},
+    state::{self, State},
+    store::MemoryStore,
+    time::Timestamp,
+};
+
+/// What may happen next in the world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Op {
+    /// Submit a job to queue `a` (two destinations in turn), due now.
+    SubmitA,
+    /// Submit a job to queue `b`, of the starter that limits what runs.
+    SubmitB,
+    /// Submit a job that is due in 5 s, with a deadline 5 s later.
+    SubmitLater,
+    /// Cancel the youngest job.
+    Cancel,
+    /// Deliver the oldest answer that is held back.
+    Answer,
+    /// Deliver the youngest.
+    AnswerLast,
+    /// The next thing asked of the store fails and changes nothing.
+    Fail,
+    /// The oldest attempt ends well.
+    Started,
+    /// The oldest attempt ends ambiguous.
+    Ambiguous,
+    /// The oldest attempt finds no resources.
+    Pressure,
+    /// The oldest running thing ends.
+    RunEnded,
+    /// 3 s pass.
+    Wait,
+    /// Queue `a` is paused, or let go.
+    Pause,
+}
+
+impl Op {
+    pub(super) const ALL: [Self; 13] = [
+        Self::SubmitA,
+        Self::SubmitB,
+        Self::SubmitLater,
+        Self::Cancel,
+        Self::Answer,
+        Self::AnswerLast,
+        Self::Fail,
+        Self::Started,
+        Self::Ambiguous,
+        Self::Pressure,
+        Self::RunEnded,
+        Self::Wait,
+        Self::Pause,
+    ];
+}
+
+const MAX_IN_FLIGHT: usize = 4;
+const MAX_QUEUE_A: usize = 3;
+const MAX_PER_DESTINATION: usize = 2;
+const MAX_RUNNING: usize = 2;
+
+pub(super) struct World {
+    now: Now,
+    dispatcher: Dispatcher,
+    store: MemoryStore,
+    answers: VecDeque<Event>,
+    fail_next: bool,
+    attempts: VecDeque<Arc<Claimed>>,
+    /// Lanes of claims and attempts whose permits are taken: what the limits are checked against.
+    held: BTreeMap<u64, Arc<Lane>>,
+    running: VecDeque<Arc<str>>,
+    paused: bool,
+    jobs: Vec<Guid>,
+    cancelled: BTreeSet<Guid>,
+    starts: BTreeMap<Guid, u32>,
+    pub(super) trace: Vec<String>,
+}
+
+impl World {
+    pub(super) fn new(seed: u64) -> Self {
+        let starters = [
+            StarterLimits {
+                name: "dest".into(),
+                max_per_destination: MAX_PER_DESTINATION,
+                max_running: None,
+            },
+            StarterLimits {
+                name: "run".into(),
+                max_per_destination: usize::MAX,
+                max_running: Some(MAX_RUNNING),
+            },
+        ];
+        let mut limits = Limits { max_in_flight: MAX_IN_FLIGHT, ..Limits::default() };
+        let queue_limits = QueueLimits { max_in_flight: Some(MAX_QUEUE_A), ..QueueLimits::default() };
+        limits.queues.insert("a".into(), queue_limits);
+        let wall = Timestamp::from_micros(1_700_000_000_000_000).unwrap();
+        let mut world = Self {
+            now: Now { wall, elapsed: Duration::from_secs(1) },
+            dispatcher: Dispatcher::new(limits, &starters, seed),
+            store: MemoryStore::new(),
+            answers: VecDeque::new(),
+            fail_next: false,
+            attempts: VecDeque::new(),
+            held: BTreeMap::new(),
+            running: VecDeque::new(),
+            paused: false,
+            jobs: Vec::new(),
+            cancelled: BTreeSet::new(),
+            starts: BTreeMap::new(),
+            trace: Vec::new(),
+        };
+        world.feed(Event::Tick);
+        world
+    }
+
+    pub(super) fn step(&mut self, op: Op) {
+        self.trace.push(format!("{op:?}"));
+        match op {
+            Op::SubmitA => {
+                let host = if self.jobs.len().is_multiple_of(2) { "x:1" } else { "y:1" };
+                self.submit("a", "dest", Some(host), Duration::ZERO);
+            }
+            Op::SubmitB => self.submit("b", "run", None, Duration::ZERO),
+            Op::SubmitLater => self.submit("a", "dest", Some("x:1"), Duration::from_secs(5)),
+            Op::Cancel => self.cancel(),
+            Op::Answer => {
+                if let Some(event) = self.answers.pop_front() {
+                    self.feed(event);
+                }
+            }
+            Op::AnswerLast => {
+                if let Some(event) = self.answers.pop_back() {
+                    self.feed(event);
+                }
+            }
+            Op::Fail => self.fail_next = true,
+            Op::Started => self.end(Ok(Receipt::default())),
+            Op::Ambiguous => self.end(Err(StartError::ambiguous("no answer"))),
+            Op::Pressure => self.end(Err(StartError::pressure("no descriptors"))),
+            Op::RunEnded => {
+                if let Some(starter) = self.running.pop_front() {
+                    self.feed(Event::RunEnded(starter));
+                }
+            }
+            Op::Wait => self.wait(Duration::from_secs(3)),
+            Op::Pause => self.pause(!self.paused),
+        }
+    }
+
+    /// Lets everything go its way until nothing is left to do, and checks what became of the jobs.
+    pub(super) fn heal(&mut self) {
+        self.trace.push("heal".into());
+        self.fail_next = false;
+        self.pause(false);
+        for _ in 0..10_000 {
+            if let Some(event) = self.answers.pop_front() {
+                self.feed(event);
+            } else if !self.attempts.is_empty() {
+                self.end(Ok(Receipt::default()));
+            } else if let Some(starter) = self.running.pop_front() {
+                self.feed(Event::RunEnded(starter));
+            } else if self.unfinished() == 0 {
+                return self.check_ends();
+            } else {
+                self.wait_for_wake();
+            }
+        }
+        panic!("it does not come to an end: {:#?}", self.dispatcher);
+    }
+
+    fn check_ends(&mut self) {
+        assert!(self.dispatcher.is_drained());
+        assert_eq!(self.dispatcher.board.in_flight(), 0, "permits were lost");
+        for guid in self.jobs.clone() {
+            let record = now(self.store.get(guid)).unwrap();
+            let starts = self.starts.get(&guid).copied().unwrap_or(0);
+            match record.state {
+                State::Started => assert!(starts >= 1 && (starts == 1 || record.possible_duplicate)),
+                State::Cancelled => {
+                    assert!(self.cancelled.contains(&guid) && (starts == 0 || record.possible_duplicate))
+                }
+                State::Failed => assert!(record.possible_duplicate || record.last_error.is_some()),
+                State::Expired => assert_eq!(starts, 0),
+                state => panic!("{guid} is {state}"),
+            }
+        }
+    }
+
+    fn unfinished(&self) -> u64 {
+        now(self.store.counts()).unfinished()
+    }
+
+    fn submit(&mut self, queue: &str, starter: &str, destination: Option<&str>, delay: Duration) {
+        let lane = Arc::new(Lane {
+            queue: queue.into(),
+            starter: starter.into(),
+            destination: destination.map(Into::into),
+        });
+        let run_at = self.now.wall.saturating_add(delay);
+        let number = u8::try_from(self.jobs.len() % 256).unwrap();
+        let guid =
+            Guid::from_bytes([number; 16].map(|byte| byte.wrapping_add((self.jobs.len() / 256) as u8)));
+        let job = Arc::new(Job {
+            guid,
+            own_guid: true,
+            idempotency_key: None,
+            lane: lane.clone(),
+            priority: 0,
+            delivery: Delivery::AtLeastOnce,
+            max_attempts: 1_000,
+            queued_at: self.now.wall,
+            run_at,
+            expires_at: (!delay.is_zero()).then(|| run_at.saturating_add(delay)),
+            request: "{}".into(),
+            submitted_by: None,
+        });
+        self.jobs.push(guid);
+        let admitted = self.dispatcher.admit(self.now, &lane, run_at, job.expires_at);
+        if std::mem::take(&mut self.fail_next) {
+            self.jobs.pop();
+            if admitted {
+                self.answers.push_back(Event::Withdrawn(vec![lane]));
+            }
+            return;
+        }
+        let jobs = vec![NewJob { job: job.clone(), claim: admitted.then(|| "n".into()) }];
+        let batch = InsertBatch { jobs, atomic: false, bookmark: None, now: self.now.wall };
+        let Inserted::Created(id) = now(self.store.insert(batch))[0] else { panic!("not created") };
+        let answer = if admitted {
+            self.hold(id.0, lane);
+            let claimed =
+                Claimed { id, job, fence: 1, attempt: 1, claimed_at: self.now.wall, run_at, crashes: 0 };
+            Event::InsertedClaimed(vec![Arc::new(claimed)])
+        } else {
+            let header = Header { id, lane, priority: 0, next_at: run_at, alone: false };
+            Event::Inserted { pending: vec![header], deadline: job.expires_at }
+        };
+        self.answers.push_back(answer);
+    }
+
+    fn cancel(&mut self) {
+        let Some(&guid) = self.jobs.last() else { return };
+        match now(self.store.cancel(vec![guid], self.now.wall)).remove(0) {
+            CancelVerdict::Cancelled { .. } => {
+                self.cancelled.insert(guid);
+            }
+            CancelVerdict::TooLate(record) => {
+                // A later way back to pending ends in cancelled.
+                if record.state == State::Starting {
+                    self.cancelled.insert(guid);
+                }
+            }
+            CancelVerdict::NotFound => panic!("lost"),
+        }
+    }
+
+    fn end(&mut self, result: Result<Receipt, StartError>) {
+        let Some(claimed) = self.attempts.pop_front() else { return };
+        let pressure = matches!(&result, Err(error) if error.message == "no descriptors");
+        let begun = (!pressure).then(|| {
+            let begun = state::begin(self.now.wall, claimed.job.queued_at, claimed.claimed_at);
+            (begun, begun.starting_at)
+        });
+        if begun.is_some() {
+            *self.starts.entry(claimed.job.guid).or_default() += 1;
+        }
+        self.held.remove(&claimed.id.0);
+        let starter = claimed.job.lane.starter.clone();
+        if &*starter == "run" {
+            if result.is_ok() {
+                self.running.push_back(starter);
+            } else {
+                self.feed(Event::RunEnded(starter));
+            }
+        }
+        let backoff = Backoff { min: Duration::from_millis(10), max: Duration::from_secs(1) };
+        self.feed(Event::Ended(vec![AttemptEnd { id: claimed.id, begun, result, backoff }]));
+    }
+
+    fn pause(&mut self, paused: bool) {
+        self.paused = paused;
+        let limits = QueueLimits { paused, max_in_flight: Some(MAX_QUEUE_A), rate: None };
+        self.feed(Event::QueueLimits("a".into(), limits));
+    }
+
+    fn wait(&mut self, time: Duration) {
+        self.now.wall = self.now.wall.saturating_add(time);
+        self.now.elapsed += time;
+        self.feed(Event::Tick);
+    }
+
+    fn wait_for_wake(&mut self) {
+        let wake = self.dispatcher.next_wake(self.now).expect("unfinished jobs and nothing to wait for");
+        let time = wake.saturating_since(self.now.wall).max(Duration::from_micros(1));
+        self.wait(time);
+    }
+
+    fn feed(&mut self, event: Event) {
+        let actions = self.dispatcher.handle(self.now, event);
+        for action in actions {
+            self.act(action);
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        let failed = !matches!(action, Action::Start(_)) && std::mem::take(&mut self.fail_next);
+        let answer = match action {
+            Action::Start(claimed) => return self.attempts.push_back(claimed),
+            Action::Claim(ids) if failed => Event::ClaimFailed(ids),
+            Action::Claim(ids) => {
+                let claim = Claim { node: "n".into(), now: self.now.wall };
+                let claims: Vec<_> = now(self.store.claim(ids.clone(), claim))
+                    .into_iter()
+                    .map(|claim| claim.map(Arc::new))
+                    .collect();
+                for claimed in claims.iter().flatten() {
+                    assert!(!(self.paused && &*claimed.job.lane.queue == "a"), "claimed from a paused queue");
+                    self.hold(claimed.id.0, claimed.job.lane.clone());
+                }
+                Event::Claimed { ids, claims }
+            }
+            Action::Settle(settlements) if failed => Event::SettleFailed(settlements),
+            Action::Settle(settlements) => {
+                let verdicts = now(self.store.settle(settlements.clone(), self.now.wall));
+                assert!(verdicts.iter().all(|verdict| verdict.applied), "an outcome was lost");
+                Event::Settled { settlements, verdicts }
+            }
+            Action::Due { .. } if failed => Event::Due(None),
+            Action::Due { after, limit } => {
+                Event::Due(Some(now(self.store.due(Some(after), Timestamp::MAX, limit))))
+            }
+            Action::Lanes { .. } if failed => Event::Lanes(None),
+            Action::Lanes { after, limit } => Event::Lanes(Some(now(self.store.lanes(after, limit)))),
+            Action::Ready { lane, limit } if failed => Event::Ready { lane, limit, headers: None },
+            Action::Ready { lane, limit } => {
+                let headers = now(self.store.ready(lane.clone(), self.now.wall, limit));
+                Event::Ready { lane, limit, headers: Some(headers) }
+            }
+            Action::Expire { .. } if failed => Event::Expired(Err(())),
+            Action::Expire { limit } => Event::Expired(Ok(now(self.store.expire(limit, self.now.wall)).next)),
+        };
+        self.answers.push_back(answer);
+    }
+
+    /// A job holds its permits from its claim to the end of its attempt: no limit is ever exceeded.
+    fn hold(&mut self, id: u64, lane: Arc<Lane>) {
+        assert!(self.held.insert(id, lane).is_none(), "job {id} is in flight twice");
+        let held = |matches: &dyn Fn(&Lane) -> bool| self.held.values().filter(|lane| matches(lane)).count();
+        assert!(held(&|_| true) <= MAX_IN_FLIGHT);
+        assert!(held(&|lane| &*lane.queue == "a") <= MAX_QUEUE_A);
+        for host in ["x:1", "y:1"] {
+            assert!(held(&|lane| lane.destination.as_deref() == Some(host)) <= MAX_PER_DESTINATION);
+        }
+        assert!(held(&|lane| &*lane.starter == "run") + self.running.len() <= MAX_RUNNING);
+    }
+}
+
+/// The memory store answers at once.
+fn now<T>(answer: StoreFuture<T>) -> T {
+    answer.now_or_never().expect("ready").expect("no error")
+}
