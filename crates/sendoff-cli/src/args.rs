@@ -81,6 +81,11 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "PATH|memory", env = "SENDOFF_STORE")]
     pub(crate) store: Option<PathBuf>,
 
+    /// Accept no more jobs while less than this many MiB are free beside the store, so that what is
+    /// under way can still be written down [default: 256, or 2 % of the file system if that is less]
+    #[arg(long, value_name = "MIB", env = "SENDOFF_KEEP_FREE", value_parser = clap::value_parser!(u64).range(..1 << 40))]
+    pub(crate) keep_free: Option<u64>,
+
     /// Starts under way at once
     #[arg(long, value_name = "N", env = "SENDOFF_MAX_IN_FLIGHT", default_value = "1024", value_parser = at_least_1)]
     pub(crate) max_in_flight: usize,

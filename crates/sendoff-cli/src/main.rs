@@ -1,6 +1,7 @@
 //! The command `sendoff`.
 
 mod args;
+mod backup;
 mod failure;
 mod generate;
 mod out;
@@ -42,7 +43,8 @@ fn execute(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { dir } => generate::man(dir.as_deref()),
         Command::Sink(args) => on_runtime(sink::run(args)),
-        Command::Run(_) | Command::Backup(_) => todo!(),
+        Command::Run(args) => on_runtime(run::run(args)),
+        Command::Backup(args) => backup::run(&args),
     }
 }
 

@@ -24,6 +24,21 @@ pub(crate) struct Chunk {
     pub(crate) end: Option<End>,
 }
 
+impl Chunk {
+    /// Lines that are jobs, or bad.
+    pub(crate) fn lines(&self) -> usize {
+        self.jobs.len() + self.bad.len()
+    }
+
+    /// Takes the next chunk's lines too.
+    pub(crate) fn join(&mut self, next: Self) {
+        self.jobs.extend(next.jobs);
+        self.bad.extend(next.bad);
+        self.position = next.position;
+        self.end = next.end;
+    }
+}
+
 /// Why the reading ended.
 #[derive(Debug)]
 pub(crate) enum End {

@@ -15,6 +15,16 @@ pub(crate) enum Form {
     Argument(Template),
 }
 
+impl Form {
+    /// What tells this form from another; see [`Template::fingerprint`].
+    pub(crate) fn fingerprint(&self) -> Option<String> {
+        match self {
+            Self::Job => None,
+            Self::Argument(template) => Some(template.fingerprint()),
+        }
+    }
+}
+
 /// A command with `{}` where the line goes.
 #[derive(Debug, Clone)]
 pub(crate) struct Template(Vec<String>);

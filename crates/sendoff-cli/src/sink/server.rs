@@ -44,6 +44,11 @@ struct Answer {
 }
 
 impl Sink {
+    /// A sink that answers 204 at once and only counts.
+    pub(crate) async fn plain(address: SocketAddr) -> Result<Self, Failure> {
+        Self::listen(address, 204, Duration::ZERO, Ledger::new(None)?).await
+    }
+
     /// Listens on a loopback address and serves.
     pub(crate) async fn listen(
         address: SocketAddr,
@@ -103,8 +108,9 @@ async fn keep_flushing(ledger: Ledger) {
     }
 }
 
-async fn accept(listener: TcpListener, answer: Answer, mut stopped: watch::Receiver<bool>) {
+async fn accept(listener: TcpListener, answer: Answer, stopped: watch::Receiver<bool>) {
     let mut connections = JoinSet::new();
+    let mut stop = stopped.clone();
     loop {
         tokio::select! {
             accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
@@ -118,7 +124,7 @@ async fn accept(listener: TcpListener, answer: Answer, mut stopped: watch::Recei
                 }
             },
             Some(_) = connections.join_next() => {}
-            _ = stopped.wait_for(|stop| *stop) => break,
+            () = told(&mut stop) => break,
         }
     }
     drop(listener);
@@ -138,11 +144,16 @@ async fn serve(stream: TcpStream, answer: Answer, mut stopped: watch::Receiver<b
     // An error here is the client's doing (it went away, or spoke no HTTP) and concerns nobody else.
     tokio::select! {
         ended = connection.as_mut() => drop(ended),
-        _ = stopped.wait_for(|stop| *stop) => {
+        () = told(&mut stopped) => {
             connection.as_mut().graceful_shutdown();
             drop(connection.await);
         }
     }
+}
+
+/// Waits until the sink is to stop, or is gone.
+async fn told(stopped: &mut watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stop| *stop).await;
 }
 
 async fn respond(answer: &Answer, request: Request<Incoming>) -> Result<Response<Empty<Bytes>>, Infallible> {
