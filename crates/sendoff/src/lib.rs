@@ -10,6 +10,8 @@ mod scheduler;
 pub mod starter;
 pub mod state;
 pub mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod time;
 
 pub use dispatcher::{Limits, QueueLimits, Rate};

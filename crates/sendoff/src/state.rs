@@ -81,6 +81,11 @@ impl std::fmt::Display for State {
     }
 }
 
+/// What a reclaimed job's error says.
+pub(crate) const CRASHED: &str = "sendoff crashed or was killed while it started this job";
+/// What it says when the job was started alone and sendoff crashed all the same.
+pub(crate) const POISONED: &str = "sendoff crashed again and again while it started this job";
+
 /// A job that crashed sendoff so often in a row is started alone; a crash while alone ends it.
 pub const POISON_CRASHES: u32 = 2;
 
@@ -405,11 +410,8 @@ impl Life {
         let alone = self.crashes >= POISON_CRASHES;
         self.crashes += 1;
         self.possible_duplicate = true;
-        let (class, message) = if alone {
-            (ErrorClass::Poison, "sendoff crashed again and again while it started this job")
-        } else {
-            (ErrorClass::Crash, "sendoff crashed or was killed while it started this job")
-        };
+        let (class, message) =
+            if alone { (ErrorClass::Poison, POISONED) } else { (ErrorClass::Crash, CRASHED) };
         self.past_mut().last_error = Some(LastError { class, message: message.to_owned(), at: now });
         match facts.delivery {
             Delivery::AtMostOnce => self.end(State::Unknown, now),

@@ -192,9 +192,12 @@ impl Dispatcher {
     /// When to come back with [`Event::Tick`] if nothing else happens.
     pub(crate) fn next_wake(&self, now: Now) -> Option<Timestamp> {
         let later = |at: Duration| now.wall.saturating_add(at.saturating_sub(now.elapsed));
+        if let Some(at) = self.store_retry_at {
+            // Whatever else is due needs the store.
+            return Some(later(at));
+        }
         let due = self.window.next_due().into_iter().chain(self.next_deadline);
-        let due = due.filter(|_| !self.stopping);
-        due.chain(self.store_retry_at.into_iter().chain(self.board.next_wake()).map(later)).min()
+        due.filter(|_| !self.stopping).chain(self.board.next_wake().map(later)).min()
     }
 
     /// Whether no attempt is under way and every outcome is stored.

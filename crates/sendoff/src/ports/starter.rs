@@ -126,6 +126,24 @@ impl Attempt {
     pub fn begin(&self) -> Result<(), StartError> {
         self.clock.begin()
     }
+
+    /// A first attempt as a test makes it: due now in queue `default`, at_least_once, 30 s.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn for_test(guid: Guid, payload: Box<RawValue>, running: Running) -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(crate::time::SystemClock);
+        let now = clock.now();
+        Self {
+            guid,
+            queue: Arc::from("default"),
+            number: 1,
+            due_at: now,
+            delivery: Delivery::AtLeastOnce,
+            payload,
+            timeout: Duration::from_secs(30),
+            running,
+            clock: Arc::new(AttemptClock::new(clock, now, now, None)),
+        }
+    }
 }
 
 impl fmt::Debug for Attempt {
@@ -143,7 +161,7 @@ pub struct Running(Option<Box<dyn FnOnce() + Send>>);
 
 impl Running {
     /// A place that is given back by calling `release`.
-    pub(crate) fn new(release: impl FnOnce() + Send + 'static) -> Self {
+    pub fn new(release: impl FnOnce() + Send + 'static) -> Self {
         Self(Some(Box::new(release)))
     }
 

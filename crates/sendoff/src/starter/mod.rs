@@ -1,7 +1,15 @@
 //! The starters that come with sendoff.
 
 mod handler;
+#[cfg(feature = "http")]
+mod http;
+#[cfg(all(feature = "process", target_os = "linux"))]
+mod process;
 mod simulated;
 
 pub use handler::{Call, HandlerStarter};
+#[cfg(feature = "http")]
+pub use http::{Http, HttpStarter, HttpStarterBuilder};
+#[cfg(all(feature = "process", target_os = "linux"))]
+pub use process::{Process, ProcessEnv, ProcessOptions, ProcessStarter};
 pub use simulated::{Simulated, SimulatedStarter};

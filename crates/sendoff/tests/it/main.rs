@@ -1,3 +1,9 @@
-//! The library as its users see it.
+//! The library as its users see it. One binary for all integration tests: it links once.
 
 mod behaviours;
+#[cfg(feature = "http")]
+mod http_starter;
+mod memory_store;
+#[cfg(feature = "process")]
+mod process_starter;
+mod random_life;

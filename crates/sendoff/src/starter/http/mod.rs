@@ -1,0 +1,270 @@
+//! Starts by HTTP request: one request, answered with a 2xx status line, over HTTP/1.1 in the clear
+//! or by TLS.
+//!
+//! It stands on hyper's single connections and not on a client: who sends what again, and over
+//! which connection, decides between at most once and at least once, so nothing below may decide
+//! that. Redirects, proxies, retries, decompression and cookies do not exist here.
+
+mod connect;
+mod link;
+mod outcome;
+mod payload;
+mod pool;
+mod prepare;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use http::HeaderValue;
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
+use serde_json::value::RawValue;
+
+use crate::{
+    error::{Error, Result},
+    job::{Delivery, Payload, Receipt},
+    ports::{Attempt, Checked, Refusal, StartError, StartFuture, Starter, StarterDefaults},
+};
+use connect::Connector;
+pub use payload::Http;
+use pool::{Limits, Pool};
+use prepare::prepare;
+
+/// Starts [`Http`] payloads.
+///
+/// Idle connections are kept and used again, but never for at_most_once: a connection that the
+/// target closed meanwhile would make such a start ambiguous. Must be used inside a tokio runtime;
+/// dropping it closes its idle connections.
+pub struct HttpStarter {
+    pool: Arc<Pool>,
+    user_agent: HeaderValue,
+    max_per_destination: usize,
+}
+
+/// Options of an [`HttpStarter`].
+#[derive(Clone)]
+pub struct HttpStarterBuilder {
+    connect_timeout: Duration,
+    max_response_body: usize,
+    idle_time: Duration,
+    max_per_destination: usize,
+    user_agent: String,
+    roots_pem: Vec<u8>,
+}
+
+impl HttpStarter {
+    /// A starter with the defaults of [`HttpStarterBuilder`].
+    pub fn new() -> Self {
+        let builder = Self::builder();
+        let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        builder.assemble(roots, HeaderValue::from_static(USER_AGENT))
+    }
+
+    /// Options first.
+    pub fn builder() -> HttpStarterBuilder {
+        HttpStarterBuilder {
+            connect_timeout: Duration::from_secs(5),
+            max_response_body: 64 * 1024,
+            idle_time: Duration::from_secs(90),
+            max_per_destination: 64,
+            user_agent: USER_AGENT.to_owned(),
+            roots_pem: Vec::new(),
+        }
+    }
+
+    async fn request(&self, attempt: Attempt) -> Result<Receipt, StartError> {
+        let payload: Http = serde_json::from_str(attempt.payload.get()).map_err(|err| {
+            // serde's own words would quote the payload.
+            StartError::permanent(format!("the payload is no HTTP start (column {})", err.column()))
+        })?;
+        let permanent = |Refusal { field, message }| StartError::permanent(format!("{field}: {message}"));
+        let prepared = prepare(payload).map_err(permanent)?;
+        let once = attempt.delivery == Delivery::AtMostOnce;
+        let trusting = !once || prepared.trust_retry_after;
+        let origin = self.pool.origin(&prepared).map_err(permanent)?;
+        let mut request = prepared.into_request(&attempt, &origin, &self.user_agent)?;
+        let mut kept = if once { None } else { origin.take().await };
+        loop {
+            let reused = kept.is_some();
+            let mut link = match kept.take() {
+                Some(link) => link,
+                None => self.pool.connect(&origin).await?,
+            };
+            if let Err(err) = attempt.begin() {
+                if reused {
+                    origin.keep(link);
+                }
+                return Err(err);
+            }
+            match link.exchange(request).await {
+                Ok(answer) => {
+                    let (head, body) = answer.into_parts();
+                    let now = attempt.clock.read().map_or(attempt.due_at, |(_, now)| now);
+                    let outcome =
+                        outcome::judge(origin.destination(), head.status, &head.headers, now, trusting);
+                    self.pool.finish(&origin, link, body).await;
+                    return outcome;
+                }
+                Err(mut err) => match err.take_message() {
+                    // The target closed an idle connection just now: a new one will do.
+                    Some(unsent) if reused => request = unsent,
+                    Some(_) => {
+                        let destination = origin.destination();
+                        let message =
+                            format!("{destination} closed the connection before the request was sent");
+                        return Err(StartError::not_started(message));
+                    }
+                    None => return Err(outcome::broken(origin.destination(), &err.into_error())),
+                },
+            }
+        }
+    }
+}
+
+const USER_AGENT: &str = concat!("sendoff/", env!("CARGO_PKG_VERSION"));
+
+impl Default for HttpStarter {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for HttpStarter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpStarter")
+            .field("max_per_destination", &self.max_per_destination)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Starter for HttpStarter {
+    fn name(&self) -> &str {
+        Http::STARTER
+    }
+
+    fn defaults(&self) -> StarterDefaults {
+        StarterDefaults {
+            delivery: Delivery::AtLeastOnce,
+            max_attempts: 5,
+            max_per_destination: self.max_per_destination,
+            max_running: None,
+            abandonable: true,
+        }
+    }
+
+    fn check(&self, payload: &RawValue) -> Result<Checked, Refusal> {
+        let prepared = prepare(Refusal::read(payload)?)?;
+        Ok(Checked { destination: Some(prepared.endpoint()?.destination) })
+    }
+
+    fn start(&self, attempt: Attempt) -> StartFuture<'_> {
+        Box::pin(self.request(attempt))
+    }
+}
+
+impl HttpStarterBuilder {
+    /// How long name lookup, connecting and the TLS handshake may take together. Default 5 s.
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// How many bytes of an answer's body are read, and thrown away, to use its connection again;
+    /// a longer answer closes the connection. Whatever it is, the start does not wait for the
+    /// body. Default 64 KiB.
+    #[must_use]
+    pub fn max_response_body(mut self, bytes: usize) -> Self {
+        self.max_response_body = bytes;
+        self
+    }
+
+    /// How long a connection is kept without use, give or take 5 s. Default 90 s.
+    #[must_use]
+    pub fn idle_time(mut self, time: Duration) -> Self {
+        self.idle_time = time;
+        self
+    }
+
+    /// Starts in flight to one host and port, and connections kept idle to it. Default 64, which
+    /// is faster than more against a fast target.
+    #[must_use]
+    pub fn max_per_destination(mut self, starts: usize) -> Self {
+        self.max_per_destination = starts;
+        self
+    }
+
+    /// The `User-Agent` of jobs that give none. Default `sendoff/` and the version.
+    #[must_use]
+    pub fn user_agent(mut self, name: impl Into<String>) -> Self {
+        self.user_agent = name.into();
+        self
+    }
+
+    /// Trusts the certificates in this PEM text too, beside Mozilla's: those of a private CA.
+    #[must_use]
+    pub fn root_certificates_pem(mut self, pem: impl AsRef<[u8]>) -> Self {
+        self.roots_pem.extend_from_slice(pem.as_ref());
+        self.roots_pem.push(b'\n');
+        self
+    }
+
+    /// The starter.
+    ///
+    /// # Errors
+    /// [`Error::is_invalid`] if a certificate cannot be read, if the user agent is no header value,
+    /// or if a limit is zero.
+    pub fn build(self) -> Result<HttpStarter> {
+        if self.max_per_destination == 0 || self.connect_timeout.is_zero() {
+            return Err(Error::invalid("max_per_destination and connect_timeout must not be zero"));
+        }
+        let user_agent = HeaderValue::from_str(&self.user_agent)
+            .map_err(|_| Error::invalid("the user agent must be printable ASCII"))?;
+        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        if !self.roots_pem.is_empty() {
+            let bad = |err: &dyn fmt::Display| Error::invalid(format!("root certificates: {err}"));
+            let before = roots.len();
+            for certificate in CertificateDer::pem_slice_iter(&self.roots_pem) {
+                roots.add(certificate.map_err(|err| bad(&err))?).map_err(|err| bad(&err))?;
+            }
+            if roots.len() == before {
+                return Err(bad(&"the PEM text holds no certificate"));
+            }
+        }
+        Ok(self.assemble(roots, user_agent))
+    }
+
+    fn assemble(self, roots: RootCertStore, user_agent: HeaderValue) -> HttpStarter {
+        // The provider is named, not installed: a library changes no process-wide state.
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("ring knows TLS 1.2 and 1.3")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let limits = Limits {
+            idle_per_origin: self.max_per_destination,
+            idle_time: self.idle_time,
+            body_cap: self.max_response_body,
+        };
+        HttpStarter {
+            pool: Pool::new(Connector::new(self.connect_timeout, Arc::new(tls)), limits),
+            user_agent,
+            max_per_destination: self.max_per_destination,
+        }
+    }
+}
+
+impl fmt::Debug for HttpStarterBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpStarterBuilder")
+            .field("connect_timeout", &self.connect_timeout)
+            .field("max_response_body", &self.max_response_body)
+            .field("idle_time", &self.idle_time)
+            .field("max_per_destination", &self.max_per_destination)
+            .field("user_agent", &self.user_agent)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,235 @@
+//! Idle connections, kept per origin, and the few tasks that look after them.
+
+use std::{
+    collections::HashMap,
+    future::poll_fn,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use http::HeaderValue;
+use hyper::body::{Body, Incoming};
+use tokio::{
+    task::{AbortHandle, JoinSet, unconstrained},
+    time::{Instant, timeout},
+};
+
+use super::{
+    connect::{Connector, Endpoint},
+    link::Link,
+    prepare::Prepared,
+};
+use crate::ports::{Refusal, StartError};
+
+/// Idle connections to all origins together; one more is closed instead of kept.
+const MAX_IDLE: usize = 1_024;
+/// Answers whose rest is read after their start has ended, and for how long. An answer beyond
+/// either is not worth its connection: a new one costs less.
+const MAX_FINISHING: usize = 256;
+const FINISH_WITHIN: Duration = Duration::from_secs(1);
+/// How often idle connections are looked after, at least.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// What a pool may hold.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Idle connections per origin.
+    pub(super) idle_per_origin: usize,
+    /// How long a connection may idle.
+    pub(super) idle_time: Duration,
+    /// How much of an answer's body is read to keep its connection, in bytes.
+    pub(super) body_cap: usize,
+}
+
+/// All origins and their idle connections.
+pub(super) struct Pool {
+    connector: Connector,
+    limits: Limits,
+    origins: RwLock<HashMap<Box<str>, Arc<Origin>>>,
+    idle_total: Arc<AtomicUsize>,
+    tasks: Mutex<Tasks>,
+}
+
+#[derive(Default)]
+struct Tasks {
+    /// Dropped, and so ended, with the pool.
+    set: JoinSet<()>,
+    sweeper: Option<AbortHandle>,
+}
+
+/// A scheme, host and port, and the idle connections to it.
+pub(super) struct Origin {
+    endpoint: Endpoint,
+    limits: Limits,
+    idle_total: Arc<AtomicUsize>,
+    /// The last one kept is the first one used again, so that those not needed grow old.
+    idle: Mutex<Vec<Idle>>,
+}
+
+struct Idle {
+    link: Link,
+    since: Instant,
+}
+
+impl Pool {
+    pub(super) fn new(connector: Connector, limits: Limits) -> Arc<Self> {
+        Arc::new(Self {
+            connector,
+            limits,
+            origins: RwLock::default(),
+            idle_total: Arc::default(),
+            tasks: Mutex::default(),
+        })
+    }
+
+    /// Where `prepared` goes.
+    pub(super) fn origin(&self, prepared: &Prepared) -> Result<Arc<Origin>, Refusal> {
+        let key = prepared.origin();
+        let known = self.origins.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned();
+        if let Some(origin) = known {
+            return Ok(origin);
+        }
+        let origin = Origin {
+            endpoint: prepared.endpoint()?,
+            limits: self.limits,
+            idle_total: Arc::clone(&self.idle_total),
+            idle: Mutex::default(),
+        };
+        let mut origins = self.origins.write().unwrap_or_else(PoisonError::into_inner);
+        Ok(Arc::clone(origins.entry(key.into()).or_insert_with(|| Arc::new(origin))))
+    }
+
+    /// A new connection.
+    pub(super) async fn connect(self: &Arc<Self>, origin: &Origin) -> Result<Link, StartError> {
+        self.sweep_from_now_on();
+        let stream = self.connector.connect(&origin.endpoint).await?;
+        Link::new(stream).await.map_err(|err| {
+            StartError::not_started(format!("{}: connect failed: {err}", origin.destination()))
+        })
+    }
+
+    /// Reads the rest of an answer and keeps the connection. What has arrived already is read at
+    /// once; nobody waits for the rest.
+    pub(super) async fn finish(&self, origin: &Arc<Origin>, mut link: Link, body: Incoming) {
+        if body.is_end_stream() && link.is_idle() {
+            return origin.keep(link);
+        }
+        let cap = self.limits.body_cap;
+        if usize::try_from(body.size_hint().lower()).is_ok_and(|length| length <= cap) {
+            let origin = Arc::clone(origin);
+            let mut rest = Box::pin(async move {
+                if let Ok(true) = timeout(FINISH_WITHIN, link.finish(body, cap)).await {
+                    origin.keep(link);
+                }
+            });
+            if poll_fn(|cx| Poll::Ready(rest.as_mut().poll(cx))).await.is_pending() {
+                let mut tasks = self.tasks();
+                while tasks.set.try_join_next().is_some() {}
+                if tasks.set.len() < MAX_FINISHING {
+                    tasks.set.spawn(rest);
+                }
+            }
+        }
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, Tasks> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sees to it that connections are swept, also after the runtime of the last sweeper is gone.
+    fn sweep_from_now_on(self: &Arc<Self>) {
+        let mut tasks = self.tasks();
+        if tasks.sweeper.as_ref().is_none_or(AbortHandle::is_finished) {
+            let every = SWEEP_EVERY.min(self.limits.idle_time / 4).max(Duration::from_millis(1));
+            let sweeper = tasks.set.spawn(sweep(Arc::downgrade(self), every));
+            tasks.sweeper = Some(sweeper);
+        }
+    }
+
+    /// Closes what has idled too long or was closed by the target, and forgets origins not in use.
+    fn sweep(&self) {
+        let origins: Vec<_> =
+            self.origins.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let mut unused = 0;
+        for origin in origins {
+            unused += usize::from(origin.sweep() == 0);
+        }
+        if unused > 0 {
+            let mut origins = self.origins.write().unwrap_or_else(PoisonError::into_inner);
+            // Only with the map locked does a count of one mean that nobody is about to use it.
+            origins.retain(|_, origin| Arc::strong_count(origin) > 1 || !origin.idle().is_empty());
+        }
+    }
+}
+
+async fn sweep(pool: Weak<Pool>, every: Duration) {
+    loop {
+        tokio::time::sleep(every).await;
+        let Some(pool) = pool.upgrade() else { return };
+        // More connections may be polled here than a task may poll at a time.
+        unconstrained(async { pool.sweep() }).await;
+    }
+}
+
+impl Origin {
+    /// Host and port, for messages.
+    pub(super) fn destination(&self) -> &str {
+        &self.endpoint.destination
+    }
+
+    pub(super) fn host_header(&self) -> &HeaderValue {
+        &self.endpoint.host_header
+    }
+
+    /// An idle connection that is still open, as far as known.
+    pub(super) async fn take(&self) -> Option<Link> {
+        loop {
+            let Idle { mut link, since } = self.idle().pop()?;
+            self.idle_total.fetch_sub(1, Ordering::Relaxed);
+            if since.elapsed() < self.limits.idle_time && poll_fn(|cx| Poll::Ready(link.poll_idle(cx))).await
+            {
+                return Some(link);
+            }
+        }
+    }
+
+    /// Keeps an idle connection for the next start, or closes it if there are enough.
+    pub(super) fn keep(&self, link: Link) {
+        let mut idle = self.idle();
+        if idle.len() >= self.limits.idle_per_origin {
+            return;
+        }
+        if self.idle_total.fetch_add(1, Ordering::Relaxed) >= MAX_IDLE {
+            self.idle_total.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+        idle.push(Idle { link, since: Instant::now() });
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes what is too old or closed; how many are left.
+    fn sweep(&self) -> usize {
+        let mut idle = self.idle();
+        let before = idle.len();
+        let mut cx = Context::from_waker(Waker::noop());
+        idle.retain_mut(|Idle { link, since }| {
+            since.elapsed() < self.limits.idle_time && link.poll_idle(&mut cx)
+        });
+        self.idle_total.fetch_sub(before - idle.len(), Ordering::Relaxed);
+        idle.len()
+    }
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        let left = self.idle.get_mut().unwrap_or_else(PoisonError::into_inner).len();
+        self.idle_total.fetch_sub(left, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,411 @@
+//! From a payload to a request: the checks at submit and the bytes at start come from one place, so
+//! that what was accepted is what is sent.
+
+use std::net::{IpAddr, SocketAddr};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header,
+    uri::{InvalidUri, PathAndQuery},
+};
+use http_body_util::Full;
+use hyper::body::Bytes;
+use rustls::pki_types::ServerName;
+use url::{Host, Position, Url};
+
+use super::{
+    connect::{self, Endpoint},
+    payload::Http,
+    pool::Origin,
+};
+use crate::{
+    job::Delivery,
+    ports::{Attempt, Refusal, StartError},
+};
+
+/// The longest URL, in bytes.
+const MAX_URL: usize = 8 * 1024;
+/// The most that a job's headers may take on the wire, in bytes.
+const MAX_HEADERS: usize = 32 * 1024;
+
+static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+static GUID: HeaderName = HeaderName::from_static("x-sendoff-guid");
+static QUEUE: HeaderName = HeaderName::from_static("x-sendoff-queue");
+static ATTEMPT: HeaderName = HeaderName::from_static("x-sendoff-attempt");
+static DUE_AT: HeaderName = HeaderName::from_static("x-sendoff-due-at");
+
+/// Names that frame the message, that steer the connection, or that sendoff promises itself.
+const FORBIDDEN: &[&str] = &[
+    "host",
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "keep-alive",
+    "upgrade",
+    "te",
+    "trailer",
+    "expect",
+    "idempotency-key",
+];
+const FORBIDDEN_PREFIXES: &[&str] = &["proxy-", "x-sendoff-"];
+
+/// A payload that can be sent.
+pub(super) struct Prepared {
+    url: Url,
+    target: Uri,
+    method: Method,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    body: Bytes,
+    pub(super) trust_retry_after: bool,
+}
+
+/// Checks `payload` and takes it apart.
+pub(super) fn prepare(payload: Http) -> Result<Prepared, Refusal> {
+    let url = read_url(&payload.url)?;
+    let target = target(&url).map_err(|_| {
+        Refusal::new("url", "its path or query holds a character that HTTP does not allow; percent-encode it")
+    })?;
+    let method = read_method(&payload.method)?;
+    let mut headers = Vec::with_capacity(payload.headers.len());
+    let mut size = 0;
+    for (name, value) in &payload.headers {
+        let (name, value) = read_header(name, value)?;
+        size += name.as_str().len() + value.len() + ": \r\n".len();
+        if headers.iter().any(|(other, _)| *other == name) {
+            let field = format!("headers.{name}");
+            return Err(Refusal::new(field, "given twice; header names do not depend on case"));
+        }
+        headers.push((name, value));
+    }
+    if size > MAX_HEADERS {
+        return Err(Refusal::new(
+            "headers",
+            format!("{size} bytes of headers are more than the {MAX_HEADERS} allowed; use the body"),
+        ));
+    }
+    let field = body_field(&payload)?;
+    if let Some(field) = field
+        && (method == Method::GET || method == Method::HEAD)
+    {
+        // It has no meaning there (RFC 9110, 9.3.1), and some proxies drop it on the way: better no
+        // start than one that lost its content.
+        return Err(Refusal::new(field, format!("a {method} has no body; use POST")));
+    }
+    if payload.json.is_some() && !headers.iter().any(|(name, _)| *name == header::CONTENT_TYPE) {
+        headers.push((header::CONTENT_TYPE, HeaderValue::from_static("application/json")));
+    }
+    let trust_retry_after = payload.trust_retry_after;
+    let body = read_body(payload)?;
+    Ok(Prepared { url, target, method, headers, body, trust_retry_after })
+}
+
+fn read_url(text: &str) -> Result<Url, Refusal> {
+    let refuse = |message: &str| Err(Refusal::new("url", message));
+    if text.len() > MAX_URL {
+        return refuse(&format!("{} bytes are more than the {MAX_URL} allowed; use the body", text.len()));
+    }
+    // The parser forgives these, each in its own way; a target should be what everybody reads.
+    if text.bytes().any(|byte| byte <= b' ' || byte == 0x7f || byte == b'\\') {
+        return refuse("holds a space, a control character or a backslash; percent-encode it");
+    }
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return refuse("is not absolute; write it like https://example.com/path");
+    };
+    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+        return refuse("only http and https can be started");
+    }
+    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+    if authority.is_empty() {
+        return refuse("names no host; write it like https://example.com/path");
+    }
+    if authority.contains('@') {
+        return refuse("holds a user or password; send them in an Authorization header");
+    }
+    let mut url = match Url::parse(text) {
+        Ok(url) => url,
+        Err(err) => return refuse(&format!("is not a URL: {err}")),
+    };
+    url.set_fragment(None);
+    let (Some(host), Some(port)) = (url.host(), url.port_or_known_default()) else {
+        return refuse("names no host; write it like https://example.com/path");
+    };
+    if port == 0 {
+        return refuse("port 0 is no port");
+    }
+    let literal = match host {
+        Host::Ipv4(ip) => Some(IpAddr::V4(ip)),
+        Host::Ipv6(ip) => Some(IpAddr::V6(ip)),
+        Host::Domain(_) => None,
+    };
+    if let Some(Err(why)) = literal.map(|ip| connect::admit(SocketAddr::new(ip, port))) {
+        return refuse(why);
+    }
+    Ok(url)
+}
+
+fn target(url: &Url) -> Result<Uri, InvalidUri> {
+    PathAndQuery::try_from(&url[Position::BeforePath..Position::AfterQuery]).map(Uri::from)
+}
+
+fn read_method(text: &str) -> Result<Method, Refusal> {
+    if text.bytes().any(|byte| byte.is_ascii_lowercase()) {
+        return Err(Refusal::new("method", "methods are written in upper case, like POST"));
+    }
+    match Method::from_bytes(text.as_bytes()) {
+        Ok(Method::CONNECT | Method::TRACE) => {
+            Err(Refusal::new("method", "CONNECT and TRACE start nothing; use POST"))
+        }
+        Ok(method) if text.len() <= 32 => Ok(method),
+        _ => Err(Refusal::new("method", "is not an HTTP method; use one like POST")),
+    }
+}
+
+fn read_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), Refusal> {
+    let field = || format!("headers.{name}");
+    let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
+        return Err(Refusal::new("headers", format!("{name:?} is not a header name")));
+    };
+    let lower = name.as_str();
+    if FORBIDDEN.contains(&lower) || FORBIDDEN_PREFIXES.iter().any(|prefix| lower.starts_with(prefix)) {
+        return Err(Refusal::new(field(), "sendoff sets this header itself or not at all; leave it out"));
+    }
+    // Receivers disagree on how to read bytes beyond ASCII.
+    let Some(mut value) = HeaderValue::from_str(value).ok().filter(|_| value.is_ascii()) else {
+        let message = "its value holds a line break, a control character or one outside ASCII; encode it";
+        return Err(Refusal::new(field(), message));
+    };
+    value.set_sensitive(true);
+    Ok((name, value))
+}
+
+/// The field that gives the body, if one does.
+fn body_field(payload: &Http) -> Result<Option<&'static str>, Refusal> {
+    let given = [
+        ("body", payload.body.is_some()),
+        ("json", payload.json.is_some()),
+        ("body_base64", payload.body_base64.is_some()),
+    ];
+    let mut given = given.into_iter().filter_map(|(field, given)| given.then_some(field));
+    let first = given.next();
+    match (first, given.next()) {
+        (Some(first), Some(second)) => {
+            Err(Refusal::new(second, format!("there is a `{first}` already; give one of them")))
+        }
+        _ => Ok(first),
+    }
+}
+
+fn read_body(payload: Http) -> Result<Bytes, Refusal> {
+    if let Some(text) = payload.body {
+        return Ok(text.into());
+    }
+    if let Some(json) = payload.json {
+        return Ok(String::from(Box::<str>::from(json)).into());
+    }
+    let Some(base64) = payload.body_base64 else { return Ok(Bytes::new()) };
+    match BASE64_STANDARD.decode(base64) {
+        Ok(bytes) => Ok(bytes.into()),
+        Err(err) => Err(Refusal::new("body_base64", format!("is not base64 with padding: {err}"))),
+    }
+}
+
+impl Prepared {
+    /// Scheme, host and port: what a connection can be reused for.
+    pub(super) fn origin(&self) -> &str {
+        &self.url[..Position::BeforePath]
+    }
+
+    /// Where it goes.
+    pub(super) fn endpoint(&self) -> Result<Endpoint, Refusal> {
+        let refused = || Refusal::new("url", "its host is no name that a certificate could hold");
+        let url = &self.url;
+        let (host, port) = (url.host().ok_or_else(refused)?, url.port_or_known_default().unwrap_or(0));
+        let tls = match host {
+            _ if url.scheme() != "https" => None,
+            Host::Domain(name) => Some(ServerName::try_from(name.to_owned()).map_err(|_| refused())?),
+            Host::Ipv4(ip) => Some(ServerName::from(IpAddr::from(ip))),
+            Host::Ipv6(ip) => Some(ServerName::from(IpAddr::from(ip))),
+        };
+        let host_header = HeaderValue::from_str(&url[Position::BeforeHost..Position::AfterPort]);
+        Ok(Endpoint {
+            destination: format!("{host}:{port}"),
+            host: host.to_owned(),
+            port,
+            tls,
+            host_header: host_header.map_err(|_| refused())?,
+        })
+    }
+
+    /// The request of one attempt.
+    pub(super) fn into_request(
+        self,
+        attempt: &Attempt,
+        origin: &Origin,
+        user_agent: &HeaderValue,
+    ) -> Result<Request<Full<Bytes>>, StartError> {
+        let guid = plain(attempt.guid.to_string())?;
+        let mut headers = HeaderMap::with_capacity(10 + self.headers.len());
+        headers.insert(header::HOST, origin.host_header().clone());
+        headers.insert(header::USER_AGENT, user_agent.clone());
+        // Said even of an empty body where one is usual: some servers answer 411 otherwise.
+        if !self.body.is_empty() || (self.method != Method::GET && self.method != Method::HEAD) {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(self.body.len()));
+        }
+        if attempt.delivery == Delivery::AtMostOnce {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        headers.insert(&IDEMPOTENCY_KEY, guid.clone());
+        headers.insert(&GUID, guid);
+        headers.insert(&QUEUE, plain(attempt.queue.to_string())?);
+        headers.insert(&ATTEMPT, HeaderValue::from(attempt.number));
+        headers.insert(&DUE_AT, plain(attempt.due_at.to_string())?);
+        for (name, value) in self.headers {
+            headers.insert(name, value);
+        }
+        let mut request = Request::new(Full::new(self.body));
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.target;
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+}
+
+/// A queue's name may hold anything; a line break in it must not reach the wire.
+fn plain(text: String) -> Result<HeaderValue, StartError> {
+    HeaderValue::try_from(text).map_err(|_| {
+        StartError::permanent("the queue's name holds a control character: no header can carry it")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(json: &str) -> Refusal {
+        let payload = serde_json::value::RawValue::from_string(json.to_owned()).unwrap();
+        Refusal::read(&payload).and_then(prepare).err().unwrap_or_else(|| panic!("accepted: {json}"))
+    }
+
+    fn accepted(payload: Http) -> Prepared {
+        prepare(payload).unwrap_or_else(|refusal| panic!("refused: {refusal:?}"))
+    }
+
+    #[test]
+    fn urls_that_can_never_start_are_refused() {
+        for (url, words) in [
+            ("", "not absolute"),
+            ("/path", "not absolute"),
+            ("example.com", "not absolute"),
+            ("ftp://example.com/", "only http and https"),
+            ("file:///etc/passwd", "only http and https"),
+            ("http://", "names no host"),
+            ("http:///path", "names no host"),
+            ("http://:80/", "is not a URL"),
+            ("http://user:pw@example.com/", "Authorization header"),
+            ("http://@example.com/", "Authorization header"),
+            ("http://example.com:0/", "port 0"),
+            ("http://example.com:99999/", "invalid port"),
+            ("http://exa mple.com/", "a space"),
+            ("http://example.com/a\r\nb: c", "a space"),
+            ("http://example.com\\@evil.example/", "backslash"),
+            ("http://[::1/", "is not a URL"),
+            ("http://0.0.0.0/", "no address"),
+            ("http://[::]/", "no address"),
+            ("http://224.0.0.1/", "multicast"),
+        ] {
+            let refusal = refused(&serde_json::json!({ "url": url }).to_string());
+            assert_eq!(refusal.field, "url", "{url}");
+            assert!(refusal.message.contains(words), "{url}: {}", refusal.message);
+            assert!(!refusal.message.contains("pw"), "{}", refusal.message);
+        }
+        let long = format!("http://example.com/{}", "x".repeat(MAX_URL));
+        assert!(refused(&serde_json::json!({ "url": long }).to_string()).message.contains("more than"));
+    }
+
+    #[test]
+    fn destinations_are_lower_case_with_their_port() {
+        for (url, origin, destination) in [
+            ("HTTP://Example.COM/A?b#c", "http://example.com", "example.com:80"),
+            ("https://example.com:443", "https://example.com", "example.com:443"),
+            ("http://[0:0::1]:8080/", "http://[::1]:8080", "[::1]:8080"),
+            ("http://127.1/", "http://127.0.0.1", "127.0.0.1:80"),
+        ] {
+            let prepared = accepted(Http::post(url));
+            assert_eq!(
+                (prepared.origin(), prepared.endpoint().unwrap().destination.as_str()),
+                (origin, destination)
+            );
+        }
+        assert_eq!(accepted(Http::post("http://e.com/a%20b?c={d}`|é#f")).target, "/a%20b?c={d}`|%C3%A9");
+        assert_eq!(accepted(Http::post("http://e.com")).target, "/");
+    }
+
+    #[test]
+    fn refusals_name_the_field() {
+        let url = r#""url":"http://example.com/""#;
+        for (rest, field, words) in [
+            (r#""method":"post""#, "method", "upper case"),
+            (r#""method":"CONNECT""#, "method", "start nothing"),
+            (r#""method":"TRACE""#, "method", "start nothing"),
+            (r#""method":"A B""#, "method", "not an HTTP method"),
+            (r#""method":"""#, "method", "not an HTTP method"),
+            (r#""headers":{"a b":"c"}"#, "headers", "not a header name"),
+            (r#""headers":{"":"c"}"#, "headers", "not a header name"),
+            (r#""headers":{"x-a":"b\r\nc: d"}"#, "headers.x-a", "line break"),
+            (r#""headers":{"x-a":"b\u0000"}"#, "headers.x-a", "control character"),
+            (r#""headers":{"x-a":"é"}"#, "headers.x-a", "outside ASCII"),
+            (r#""headers":{"x-a":"1","X-A":"2"}"#, "headers.x-a", "given twice"),
+            (r#""headers":{"x-a":"1","x-a":"2"}"#, "headers", "given twice"),
+            (r#""headers":{"x-a":7}"#, "headers.x-a", "expected a string"),
+            (r#""body":"a","json":1"#, "json", "there is a `body` already"),
+            (r#""json":null,"body_base64":"""#, "body_base64", "there is a `json` already"),
+            (r#""body_base64":"a""#, "body_base64", "not base64"),
+            (r#""method":"GET","body":"""#, "body", "a GET has no body"),
+            (r#""method":"HEAD","json":{}"#, "json", "a HEAD has no body"),
+            (r#""metod":"GET""#, "metod", "unknown field `metod`"),
+        ] {
+            let refusal = refused(&format!("{{{url},{rest}}}"));
+            assert_eq!(refusal.field, field, "{rest}: {}", refusal.message);
+            assert!(refusal.message.contains(words), "{rest}: {}", refusal.message);
+        }
+        assert!(refused("{}").message.contains("missing field `url`"));
+    }
+
+    #[test]
+    fn headers_that_frame_the_message_or_are_promised_are_refused() {
+        for name in [
+            "Host",
+            "content-length",
+            "Transfer-Encoding",
+            "Connection",
+            "Keep-Alive",
+            "Upgrade",
+            "TE",
+            "Trailer",
+            "Expect",
+            "Proxy-Authorization",
+            "X-Sendoff-Guid",
+            "x-sendoff-anything",
+            "Idempotency-Key",
+        ] {
+            let refusal = prepare(Http::post("http://example.com/").header(name, "1")).err().unwrap();
+            assert_eq!(refusal.field, format!("headers.{name}"));
+        }
+        let many = (0..40).fold(Http::post("http://example.com/"), |payload, n| {
+            payload.header(format!("x-{n}"), "y".repeat(1_000))
+        });
+        assert!(prepare(many).err().unwrap().message.contains("more than the 32768 allowed"));
+    }
+
+    #[test]
+    fn what_the_builder_makes_reads_back() {
+        let payload = Http::post("http://example.com/").header("x-a", "b").bytes(b"\x00\xff");
+        let json = serde_json::to_string(&payload).unwrap();
+        assert_eq!(json, r#"{"url":"http://example.com/","headers":{"x-a":"b"},"body_base64":"AP8="}"#);
+        let read: Http = serde_json::from_str(&json).unwrap();
+        assert_eq!(accepted(read).body, &b"\x00\xff"[..]);
+        let null = Http::post("http://example.com/").json(&()).unwrap();
+        let read: Http = serde_json::from_str(&serde_json::to_string(&null).unwrap()).unwrap();
+        assert_eq!(accepted(read).body, "null");
+    }
+}

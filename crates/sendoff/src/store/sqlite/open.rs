@@ -1,0 +1,216 @@
+//! Opening: who owns the store, whether it is one, and which version.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{ErrorKind as Io, Read, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rustix::fs::{FlockOperation, flock};
+
+use super::SqliteOptions;
+use crate::error::{Error, ErrorKind, Result};
+
+/// "send", in the header of each database of ours.
+const APPLICATION_ID: i32 = 0x7365_6e64;
+
+/// Step n leads from schema n to n + 1, each in one transaction. Only ever append.
+const MIGRATIONS: [&str; 1] = [include_str!("sql/0001_jobs.sql")];
+
+/// The first without the WAL-reset race, which lost commits when two connections wrote and
+/// checkpointed.
+const OLDEST_SQLITE: i32 = 3_051_003;
+
+/// How long to wait for another program that looks into the database.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn unusable(path: &Path, why: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Unusable, format!("the store {} cannot be used: {why}", path.display()))
+}
+
+/// Sees to the directory, and that nobody else owns the store. The database file is created here
+/// only if it does not exist, so that nothing but SQLite ever opens an existing one: closing it
+/// would drop SQLite's locks.
+pub(super) fn claim_path(path: &Path) -> Result<(PathBuf, File)> {
+    if rusqlite::version_number() < OLDEST_SQLITE {
+        return Err(unusable(
+            path,
+            format!("SQLite {} may lose commits; build with 3.51.3 or later", rusqlite::version()),
+        ));
+    }
+    let Some(name) = path.file_name() else {
+        return Err(unusable(path, "it is not the path of a file"));
+    };
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(|err| {
+        unusable(path, "its directory cannot be created; name another place").with_source(err)
+    })?;
+    let parent = parent
+        .canonicalize()
+        .map_err(|err| unusable(path, "its directory cannot be read").with_source(err))?;
+    let path = parent.join(name);
+    if path.is_dir() {
+        return Err(unusable(&path, "it is a directory; name a file in it"));
+    }
+    let lock = lock(&path)?;
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+        Ok(_) => {}
+        Err(err) if err.kind() == Io::AlreadyExists => {}
+        Err(err) => {
+            return Err(
+                unusable(&path, "it cannot be created; name a directory you may write to").with_source(err)
+            );
+        }
+    }
+    Ok((path, lock))
+}
+
+/// Held as long as the store is open; never judged by the file's existence. std opens it
+/// close-on-exec, so a started process does not hold it.
+fn lock(path: &Path) -> Result<File> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let lock_path = PathBuf::from(name);
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&lock_path)
+        .map_err(|err| {
+            unusable(path, "its lock file cannot be written; name a directory you may write to")
+                .with_source(err)
+        })?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let mut owner = String::new();
+            let known = file.read_to_string(&mut owner).is_ok() && !owner.trim().is_empty();
+            let owner = if known { format!(" (process {})", owner.trim()) } else { String::new() };
+            return Err(Error::new(
+                ErrorKind::Locked,
+                format!(
+                    "the store {} is in use by another sendoff{owner}; stop it or name another store",
+                    path.display()
+                ),
+            ));
+        }
+        Err(err) => return Err(unusable(path, "its lock file cannot be locked").with_source(err)),
+    }
+    // For the message above only; a lock without it is as good.
+    let _ = file.set_len(0).and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes()));
+    Ok(file)
+}
+
+/// The writer's connection: checks what the file is and brings its schema up to date.
+pub(super) fn open_writer(path: &Path, options: &SqliteOptions) -> Result<Connection> {
+    let failed = |err: rusqlite::Error| match err.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => {
+            unusable(path, "it is not a sendoff store (not an SQLite database); name another file")
+        }
+        Some(ErrorCode::DatabaseBusy) => Error::new(
+            ErrorKind::Locked,
+            format!("another program holds the store {} locked; close it and try again", path.display()),
+        ),
+        Some(ErrorCode::DiskFull) => {
+            Error::new(ErrorKind::Full, format!("no room for the store {}; free some space", path.display()))
+        }
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+            unusable(path, "this user may not write it; check its owner and mode").with_source(err)
+        }
+        _ => unusable(path, "SQLite cannot open it").with_source(err),
+    };
+    let mut conn = connect(path).map_err(failed)?;
+    check(&conn, path, failed)?;
+    let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(failed)?;
+    if mode != "wal" {
+        return Err(unusable(path, "its file system has no shared memory for a write-ahead log"));
+    }
+    conn.execute_batch(&format!(
+        "PRAGMA synchronous = FULL;
+         PRAGMA wal_autocheckpoint = 0;
+         PRAGMA journal_size_limit = 67108864;
+         PRAGMA foreign_keys = OFF;
+         PRAGMA temp_store = MEMORY;
+         PRAGMA cache_size = -{};",
+        options.cache_bytes / 1024
+    ))
+    .map_err(failed)?;
+    migrate(&mut conn).map_err(failed)?;
+    #[cfg(feature = "testing")]
+    if let Some(pages) = options.max_pages {
+        conn.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).map_err(failed)?;
+    }
+    Ok(conn)
+}
+
+/// A connection that only reads, or only checkpoints.
+pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let conn = connect(path)?;
+    conn.execute_batch("PRAGMA query_only = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -4096;")?;
+    Ok(conn)
+}
+
+pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    conn.busy_timeout(PATIENCE)?;
+    Ok(conn)
+}
+
+/// Changes nothing.
+fn check(conn: &Connection, path: &Path, failed: impl Fn(rusqlite::Error) -> Error) -> Result<()> {
+    let number = |sql| conn.query_row(sql, [], |row| row.get::<_, i32>(0)).map_err(&failed);
+    let (application, version) = (number("PRAGMA application_id")?, number("PRAGMA user_version")?);
+    let tables = number("SELECT count(*) FROM sqlite_schema")?;
+    if application != APPLICATION_ID && (application, version, tables) != (0, 0, 0) {
+        return Err(unusable(path, "it is the database of another program; name another file"));
+    }
+    if usize::try_from(version).is_ok_and(|version| version > MIGRATIONS.len()) {
+        return Err(Error::new(
+            ErrorKind::Newer,
+            format!(
+                "the store {} was written by a newer sendoff (schema {version}, this one knows {}); \
+                 use that version or name another store",
+                path.display(),
+                MIGRATIONS.len()
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// Each step is one transaction, so a crash leaves the schema before or after it.
+fn migrate(conn: &mut Connection) -> rusqlite::Result<()> {
+    let version: usize = conn.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0))? as usize;
+    for (step, sql) in MIGRATIONS.iter().enumerate().skip(version) {
+        let transaction = conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        transaction.execute_batch(sql)?;
+        transaction.execute_batch(&format!(
+            "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {};",
+            step + 1
+        ))?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+/// Makes a file's directory entry durable.
+pub(super) fn sync_directory(path: &Path) -> std::io::Result<()> {
+    match path.parent() {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+/// Removes a half-made file; that it cannot be removed changes nothing for the caller.
+pub(super) fn discard(path: &Path) {
+    let _ = fs::remove_file(path);
+}

@@ -1,0 +1,248 @@
+//! The threads that read, each with its own connection; they never wait for the writer.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Condvar, Mutex, PoisonError},
+};
+
+use rusqlite::{Connection, OptionalExtension, Rows, params};
+
+use super::{
+    lanes::{Actors, Lanes, lane, stored_destination},
+    names::{self, SharedRecent, guid_name, look_up_own},
+    rows::{self, job_id, row_id},
+    shared::Shared,
+    sql::{Name, Statements},
+};
+use crate::{
+    guid::Guid,
+    job::{Header, JobId, JobRecord, Lane},
+    ports::{Counts, Filter, Page, PageRequest},
+    state::State,
+    time::Timestamp,
+};
+
+/// What can be in the readers' queue.
+pub(super) type Request = Box<dyn FnOnce(&mut Reader<'_>) + Send>;
+
+/// The readers' queue.
+#[derive(Default)]
+pub(super) struct Pool {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    requests: VecDeque<Request>,
+    closed: bool,
+}
+
+impl Pool {
+    /// Has it done by some reader; after the close nobody answers any more.
+    pub(super) fn push(&self, request: Request) {
+        let mut queue = self.lock();
+        if !queue.closed {
+            queue.requests.push_back(request);
+            self.changed.notify_one();
+        }
+    }
+
+    /// What waits is still done, but for nothing that comes later.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_all();
+    }
+
+    fn next(&self) -> Option<Request> {
+        let mut queue = self.lock();
+        loop {
+            match queue.requests.pop_front() {
+                Some(request) => return Some(request),
+                None if queue.closed => return None,
+                None => queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One reader's view of the database.
+pub(super) struct Reader<'c> {
+    st: Statements<'c>,
+    lanes: Lanes<'c>,
+    actors: Actors<'c>,
+    recent: SharedRecent,
+    pub(super) shared: Arc<Shared>,
+}
+
+/// A reader thread: serves the pool until that is closed.
+pub(super) fn run(conn: &Connection, shared: Arc<Shared>, recent: SharedRecent) -> rusqlite::Result<()> {
+    let mut reader = Reader {
+        st: Statements::prepare(conn, &shared.texts)?,
+        lanes: Lanes::new(conn, &shared.texts)?,
+        actors: Actors::new(conn, &shared.texts)?,
+        recent,
+        shared,
+    };
+    while let Some(request) = reader.shared.clone().pool.next() {
+        request(&mut reader);
+    }
+    Ok(())
+}
+
+impl Reader<'_> {
+    pub(super) fn due(
+        &mut self,
+        after: Option<(Timestamp, JobId)>,
+        until: Timestamp,
+        limit: usize,
+    ) -> rusqlite::Result<Vec<Header>> {
+        let Self { st, lanes, shared, .. } = self;
+        let mut headers = Headers { found: Vec::new(), limit, lanes, shared };
+        let mut later_than = -1;
+        if let Some((at, id)) = after {
+            if at > until {
+                return Ok(Vec::new());
+            }
+            later_than = at.as_micros();
+            headers.take(st[Name::DueSame].query(params![later_than, row_id(id)])?)?;
+        }
+        headers.take(st[Name::DueLater].query(params![later_than, until.as_micros()])?)?;
+        Ok(headers.found)
+    }
+
+    pub(super) fn ready(
+        &mut self,
+        lane: &Arc<Lane>,
+        now: Timestamp,
+        limit: usize,
+    ) -> rusqlite::Result<Vec<Header>> {
+        let Some(id) = self.lanes.find(lane)? else { return Ok(Vec::new()) };
+        let Self { st, lanes, shared, .. } = self;
+        let mut headers = Headers { found: Vec::new(), limit, lanes, shared };
+        // One seek for each priority: rows that are not due yet lie between.
+        for priority in (0..=9).rev() {
+            headers.take(st[Name::Ready].query(params![id, priority, now.as_micros()])?)?;
+        }
+        Ok(headers.found)
+    }
+
+    pub(super) fn lanes(&mut self, after: Option<&Lane>, limit: usize) -> rusqlite::Result<Vec<Arc<Lane>>> {
+        let (queue, starter, destination) = match after {
+            Some(lane) => (&*lane.queue, &*lane.starter, stored_destination(lane)),
+            None => ("", "", String::new()),
+        };
+        let mut rows = self.st[Name::BusyLanes].query(params![queue, starter, destination])?;
+        let mut found = Vec::new();
+        while found.len() < limit {
+            let Some(row) = rows.next()? else { break };
+            if row.get(4)? {
+                found.extend(lane(row.get(1)?, row.get(2)?, row.get_ref(3)?.as_str()?).map(Arc::new));
+            } else {
+                push(&self.shared.idle_lanes, row.get(0)?);
+            }
+        }
+        Ok(found)
+    }
+
+    pub(super) fn get(&mut self, guid: &Guid) -> rusqlite::Result<Option<JobRecord>> {
+        let id = match look_up_own(&mut self.st[Name::OwnGuid], guid)? {
+            Some(id) => Some(id),
+            None => names::look_up(&self.recent, &mut self.st[Name::NameJob], &guid_name(guid))?,
+        };
+        let Some(id) = id else { return Ok(None) };
+        let Self { st, lanes, actors, .. } = self;
+        let record = st[Name::Record].query_row([id], |row| rows::record(row, lanes, actors)).optional()?;
+        Ok(record.filter(|record| record.guid == *guid))
+    }
+
+    pub(super) fn list(&mut self, filter: &Filter, page: PageRequest) -> rusqlite::Result<Page> {
+        let Self { st, lanes, actors, .. } = self;
+        let submitter = match &filter.submitted_by {
+            None => None,
+            Some(name) => match actors.find(name)? {
+                None => return Ok(Page::default()),
+                known => known,
+            },
+        };
+        let after = page.after.map_or(0, row_id);
+        // One more than is looked at says whether there is a next page.
+        let budget = i64::try_from(page.row_budget.max(1)).unwrap_or(i64::MAX - 1);
+        let mut rows = st[Name::List].query(params![after, budget + 1])?;
+        let mut found = Page::default();
+        let (mut looked, mut last) = (0, page.after);
+        while let Some(row) = rows.next()? {
+            if looked == budget || found.records.len() >= page.limit {
+                found.next = last;
+                break;
+            }
+            looked += 1;
+            last = Some(job_id(row.get(0)?));
+            // The cheap conditions first: the rest of the row is decoded only if they hold.
+            let state = filter.state.map(State::code);
+            if state.is_some_and(|state| row.get(1) != Ok(state))
+                || submitter.is_some_and(|submitter| row.get(11) != Ok(Some(submitter)))
+            {
+                continue;
+            }
+            let record = rows::record(row, lanes, actors)?;
+            if matches(&record, filter) {
+                found.records.push(record);
+            }
+        }
+        Ok(found)
+    }
+
+    pub(super) fn counts(&mut self) -> rusqlite::Result<Counts> {
+        let mut counts = Counts::default();
+        let mut rows = self.st[Name::Counts].query([])?;
+        while let Some(row) = rows.next()? {
+            if let Some(state) = State::from_code(row.get(1)?) {
+                let n = u64::try_from(row.get::<_, i64>(2)?).unwrap_or(0);
+                counts.queues.entry(row.get(0)?).or_default().insert(state, n);
+            }
+        }
+        Ok(counts)
+    }
+
+    pub(super) fn bookmark(&mut self, name: &str) -> rusqlite::Result<Option<Vec<u8>>> {
+        self.st[Name::Bookmark].query_row([name], |row| row.get(0)).optional()
+    }
+}
+
+fn matches(record: &JobRecord, filter: &Filter) -> bool {
+    filter.queue.as_ref().is_none_or(|queue| *queue == record.queue)
+        && filter.label.as_ref().is_none_or(|(name, value)| record.labels.get(name) == Some(value))
+        && filter.delivery.is_none_or(|delivery| delivery == record.delivery)
+        && filter.from.is_none_or(|from| record.run_at >= from)
+        && filter.to.is_none_or(|to| record.run_at < to)
+}
+
+fn push<T>(list: &Mutex<Vec<T>>, item: T) {
+    list.lock().unwrap_or_else(PoisonError::into_inner).push(item);
+}
+
+/// Headers as they are found. Rows that cannot be decoded are left out and told to the writer.
+struct Headers<'r, 'c> {
+    found: Vec<Header>,
+    limit: usize,
+    lanes: &'r mut Lanes<'c>,
+    shared: &'r Shared,
+}
+
+impl Headers<'_, '_> {
+    fn take(&mut self, mut rows: Rows<'_>) -> rusqlite::Result<()> {
+        while self.found.len() < self.limit {
+            let Some(row) = rows.next()? else { break };
+            match rows::header(row, self.lanes)? {
+                Some(header) => self.found.push(header),
+                None => push(&self.shared.suspects, row.get(0)?),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,235 @@
+//! Rows as data. What cannot be decoded is never an error of the store: a claim leaves such a row
+//! alone, a record shows what can be read of it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use rusqlite::{Row, types::FromSql};
+use serde::{Deserialize, de::IgnoredAny};
+
+use super::lanes::{Actors, Lanes};
+use crate::{
+    guid::Guid,
+    job::{Delivery, ErrorClass, Header, Job, JobId, JobRecord, Lane, LastError, Receipt},
+    state::{POISON_CRASHES, State},
+    time::Timestamp,
+};
+
+/// In the order of their codes.
+const CLASSES: [ErrorClass; 6] = [
+    ErrorClass::Permanent,
+    ErrorClass::NotStarted,
+    ErrorClass::Ambiguous,
+    ErrorClass::Pressure,
+    ErrorClass::Crash,
+    ErrorClass::Poison,
+];
+
+pub(super) const fn class_code(class: ErrorClass) -> u8 {
+    match class {
+        ErrorClass::Permanent => 0,
+        ErrorClass::NotStarted => 1,
+        ErrorClass::Ambiguous => 2,
+        ErrorClass::Pressure => 3,
+        ErrorClass::Crash => 4,
+        ErrorClass::Poison => 5,
+    }
+}
+
+pub(super) const fn delivery_code(delivery: Delivery) -> u8 {
+    match delivery {
+        Delivery::AtMostOnce => 0,
+        Delivery::AtLeastOnce => 1,
+    }
+}
+
+/// Ids count up from 1 and stay within what SQLite and this can both hold.
+pub(super) const fn row_id(id: JobId) -> i64 {
+    id.0.cast_signed()
+}
+
+pub(super) const fn job_id(row: i64) -> JobId {
+    JobId(row.cast_unsigned())
+}
+
+/// A job as a claim reads it.
+pub(super) struct Kept {
+    pub(super) state: u8,
+    pub(super) fence: u32,
+    pub(super) attempt: u32,
+    pub(super) crashes: u32,
+    pub(super) lane: i64,
+    /// None if some of it cannot be decoded.
+    pub(super) job: Option<Job>,
+}
+
+/// Reads the columns of a `Job` or `Record` statement.
+pub(super) fn kept(row: &Row<'_>, lanes: &mut Lanes<'_>, actors: &mut Actors<'_>) -> rusqlite::Result<Kept> {
+    let mut cells = Cells { row, broken: false };
+    let lane_id: i64 = cells.get(2);
+    let lane = lanes.get(lane_id)?;
+    let request: Arc<str> = cells.get::<Box<str>>(15).into();
+    cells.broken |= serde_json::from_str::<IgnoredAny>(&request).is_err();
+    let job = Job {
+        guid: cells.guid(13),
+        own_guid: cells.get(12),
+        idempotency_key: cells.get(14),
+        lane: lane.unwrap_or_else(|| cells.no_lane()),
+        priority: cells.get(3),
+        delivery: cells.delivery(4),
+        max_attempts: cells.get(7),
+        queued_at: cells.at(8),
+        run_at: cells.at(9),
+        expires_at: cells.maybe_at(10),
+        request,
+        submitted_by: cells.actor(11, actors)?,
+    };
+    let (state, fence, attempt, crashes) = (cells.get(1), cells.get(5), cells.get(6), cells.get(17));
+    let job = (!cells.broken).then_some(job);
+    Ok(Kept { state, fence, attempt, crashes, lane: lane_id, job })
+}
+
+/// Reads the columns of a `Record` or `List` statement.
+pub(super) fn record(
+    row: &Row<'_>,
+    lanes: &mut Lanes<'_>,
+    actors: &mut Actors<'_>,
+) -> rusqlite::Result<JobRecord> {
+    #[derive(Deserialize)]
+    struct Labelled {
+        #[serde(default)]
+        labels: BTreeMap<String, String>,
+    }
+
+    let mut cells = Cells { row, broken: false };
+    let lane = lanes.get(cells.get(2))?.unwrap_or_else(|| cells.no_lane());
+    let request: Box<str> = cells.get(15);
+    let labels = match serde_json::from_str::<Labelled>(&request) {
+        Ok(labelled) => labelled.labels,
+        Err(err) => {
+            cells.broken |= !err.is_data();
+            BTreeMap::new()
+        }
+    };
+    let state = State::from_code(cells.get(1)).unwrap_or_else(|| {
+        cells.broken = true;
+        State::Unknown
+    });
+    let (starting_at, started_at) = (cells.maybe_at(25), cells.maybe_at(26));
+    let mut record = JobRecord {
+        guid: cells.guid(13),
+        queue: lane.queue.to_string(),
+        state,
+        starter: lane.starter.to_string(),
+        target: lane.destination.as_deref().map(str::to_owned),
+        delivery: cells.delivery(4),
+        priority: cells.get(3),
+        labels,
+        run_at: cells.at(9),
+        next_at: cells.at(19),
+        expires_at: cells.maybe_at(10),
+        queued_at: cells.at(8),
+        claimed_at: cells.maybe_at(22),
+        starting_at,
+        started_at,
+        ended_at: cells.maybe_at(20),
+        wait_us: cells.get(27),
+        took_us: started_at.zip(starting_at).map(|(started, starting)| started.micros_since(starting)),
+        attempt: cells.get(6),
+        max_attempts: cells.get(7),
+        crashes: cells.get(17),
+        fence: cells.get(5),
+        node: cells.actor(23, actors)?.as_deref().map(str::to_owned),
+        receipt: None,
+        last_error: cells.last_error(),
+        possible_duplicate: cells.get(18),
+        cancel_requested_at: cells.maybe_at(21),
+        quarantined: cells.get(16),
+        clock_skew_us: cells.get(28),
+        submitted_by: cells.actor(11, actors)?.as_deref().map(str::to_owned),
+    };
+    // A receipt may be empty, so that started_at has to say whether there is one.
+    if started_at.is_some() {
+        record.receipt = Some(Receipt { status: cells.get(29), pid: cells.get(30) });
+    }
+    record.quarantined |= cells.broken;
+    Ok(record)
+}
+
+/// Reads the columns of a `Header`, `Due…` or `Ready` statement; none if they cannot be decoded.
+pub(super) fn header(row: &Row<'_>, lanes: &mut Lanes<'_>) -> rusqlite::Result<Option<Header>> {
+    let mut cells = Cells { row, broken: false };
+    let Some(lane) = lanes.get(cells.get(1))? else { return Ok(None) };
+    let header = Header {
+        id: job_id(cells.get(0)),
+        lane,
+        priority: cells.get(2),
+        next_at: cells.at(3),
+        alone: cells.get::<u32>(4) >= POISON_CRASHES,
+    };
+    Ok((!cells.broken).then_some(header))
+}
+
+/// The cells of one row. One that cannot be decoded is noted and read as its type's empty value.
+struct Cells<'r> {
+    row: &'r Row<'r>,
+    broken: bool,
+}
+
+impl Cells<'_> {
+    fn get<T: FromSql + Default>(&mut self, column: usize) -> T {
+        self.row.get(column).unwrap_or_else(|_| {
+            self.broken = true;
+            T::default()
+        })
+    }
+
+    fn maybe_at(&mut self, column: usize) -> Option<Timestamp> {
+        let micros: i64 = self.get::<Option<i64>>(column)?;
+        let at = Timestamp::from_micros(micros);
+        self.broken |= at.is_none();
+        at
+    }
+
+    fn at(&mut self, column: usize) -> Timestamp {
+        self.maybe_at(column).unwrap_or_else(|| {
+            self.broken = true;
+            Timestamp::MIN
+        })
+    }
+
+    fn guid(&mut self, column: usize) -> Guid {
+        Guid::from_bytes(self.row.get(column).unwrap_or_else(|_| {
+            self.broken = true;
+            [0; 16]
+        }))
+    }
+
+    fn delivery(&mut self, column: usize) -> Delivery {
+        match self.get::<u8>(column) {
+            1 => Delivery::AtLeastOnce,
+            code => {
+                self.broken |= code != 0;
+                Delivery::AtMostOnce
+            }
+        }
+    }
+
+    fn last_error(&mut self) -> Option<LastError> {
+        let code = self.get::<Option<u8>>(31)?;
+        let class = CLASSES.get(usize::from(code)).copied();
+        self.broken |= class.is_none();
+        Some(LastError { class: class?, message: self.get(32), at: self.at(33) })
+    }
+
+    fn no_lane(&mut self) -> Arc<Lane> {
+        self.broken = true;
+        Arc::new(Lane { queue: "".into(), starter: "".into(), destination: None })
+    }
+
+    fn actor(&mut self, column: usize, actors: &mut Actors<'_>) -> rusqlite::Result<Option<Arc<str>>> {
+        let Some(id) = self.get::<Option<i64>>(column) else { return Ok(None) };
+        let name = actors.get(id)?;
+        self.broken |= name.is_none();
+        Ok(name)
+    }
+}

@@ -1,0 +1,260 @@
+//! The statements, by name. Each transition is one guarded update that repeats
+//! [`Life::apply`](crate::state::Life::apply): where its guard does not hold, no row changes.
+
+use std::{
+    borrow::Cow,
+    ops::{Index, IndexMut},
+};
+
+use rusqlite::{Connection, Statement};
+
+/// A deliberate mistake: in the statement of this name, the first `from` becomes `to`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fault {
+    /// The statement's name.
+    pub statement: &'static str,
+    /// Part of its text.
+    pub from: &'static str,
+    /// What stands there instead.
+    pub to: &'static str,
+}
+
+macro_rules! statements {
+    ($($name:ident: $text:expr;)*) => {
+        /// A statement's name.
+        #[derive(Debug, Clone, Copy)]
+        pub(super) enum Name { $($name),* }
+
+        const TEXTS: &[(&str, &str)] = &[$((stringify!($name), $text)),*];
+        const NAMES: &[Name] = &[$(Name::$name),*];
+    };
+}
+
+/// The columns that [`Row::job`](super::rows::Row::job) reads.
+macro_rules! job_columns {
+    () => {
+        "id, state, lane, priority, delivery, fence, attempt, max_attempts, queued_at, run_at, \
+         expires_at, submitted_by, own_guid, guid, idempotency_key, request, quarantined, crashes"
+    };
+}
+
+/// Those and the ones that [`Row::record`](super::rows::Row::record) reads besides.
+macro_rules! record_columns {
+    () => {
+        concat!(
+            job_columns!(),
+            ", possible_duplicate, next_at, ended_at, cancel_requested_at, \
+             claimed_at, node, starting_at, started_at, wait_us, clock_skew_us, receipt_status, \
+             receipt_pid, error_class, error_message, error_at"
+        )
+    };
+}
+
+// ?3 is when the attempt began and ?4 by how much that was moved; both null if it did not begin.
+macro_rules! begun {
+    () => {
+        "starting_at = coalesce(?3, starting_at), \
+         wait_us = coalesce(wait_us, ?3 - max(run_at, queued_at)), \
+         clock_skew_us = coalesce(?4, clock_skew_us)"
+    };
+}
+
+// The guard of an attempt's outcome.
+macro_rules! mine {
+    () => {
+        "WHERE id = ?1 AND fence = ?2 AND fence > 0 AND state = 1"
+    };
+}
+
+statements! {
+    Begin: "BEGIN IMMEDIATE";
+    Commit: "COMMIT";
+
+    // Look-ups.
+    Peek: "SELECT state, lane FROM job WHERE id = ?1";
+    Identity: "SELECT guid, own_guid, idempotency_key, request FROM job WHERE id = ?1";
+    OwnGuid: "SELECT id FROM job WHERE guid = ?1 AND own_guid = 1";
+    Job: concat!("SELECT ", job_columns!(), " FROM job WHERE id = ?1");
+    Record: concat!("SELECT ", record_columns!(), " FROM job WHERE id = ?1");
+    Header: "SELECT id, lane, priority, next_at, crashes FROM job
+             WHERE id = ?1 AND state = 0 AND quarantined = 0";
+
+    // T1, and T2 with it.
+    Insert: "INSERT INTO job (id, state, lane, priority, delivery, fence, attempt, max_attempts,
+                 queued_at, run_at, next_at, expires_at, claimed_at, node, submitted_by,
+                 own_guid, guid, idempotency_key, request)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8, ?9, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
+    // T2.
+    Claim: "UPDATE job SET state = 1, fence = fence + 1, attempt = attempt + 1,
+                claimed_at = ?2, node = ?3, starting_at = NULL
+            WHERE id = ?1 AND state = 0 AND quarantined = 0 AND next_at <= ?2
+                AND (expires_at IS NULL OR expires_at > ?2)";
+    // T3. Late, it also settles what is unknown, and what was reclaimed and not claimed since.
+    Started: concat!("UPDATE job SET state = 2, ", begun!(), ",
+                started_at = ?5, receipt_status = ?6, receipt_pid = ?7, crashes = 0,
+                ended_at = max(?8, ?5)
+            WHERE id = ?1 AND fence = ?2 AND fence > 0
+                AND (state IN (1, 6) OR (state = 0 AND possible_duplicate = 1))");
+    // T4, or the end if a cancel came meanwhile.
+    Retry: concat!("UPDATE job SET ", begun!(), ",
+                state = iif(cancel_requested_at IS NULL, 0, 4),
+                next_at = iif(cancel_requested_at IS NULL, ?5, next_at),
+                node = iif(cancel_requested_at IS NULL, NULL, node),
+                ended_at = iif(cancel_requested_at IS NULL, NULL, ?6),
+                crashes = 0, possible_duplicate = possible_duplicate | ?7,
+                error_class = ?8, error_message = ?9, error_at = ?10 ", mine!(), " RETURNING state");
+    // T5.
+    Failed: concat!("UPDATE job SET state = 3, ended_at = ?5, ", begun!(), ",
+                crashes = 0, possible_duplicate = possible_duplicate | ?6,
+                error_class = ?7, error_message = ?8, error_at = ?9 ", mine!());
+    // T6.
+    Unknown: concat!("UPDATE job SET state = 6, ended_at = ?5, ", begun!(), ",
+                crashes = 0, possible_duplicate = 1,
+                error_class = ?6, error_message = ?7, error_at = ?8 ", mine!());
+    // T9 of an attempt that had not begun.
+    Overdue: concat!("UPDATE job SET state = 5, ended_at = ?5, ", begun!(), " ", mine!());
+    // T11, or the end if a cancel came meanwhile.
+    Release: concat!("UPDATE job SET ", begun!(), ",
+                state = iif(cancel_requested_at IS NULL, 0, 4),
+                next_at = iif(cancel_requested_at IS NULL, ?5, next_at),
+                node = iif(cancel_requested_at IS NULL, NULL, node),
+                ended_at = iif(cancel_requested_at IS NULL, NULL, ?6),
+                attempt = max(attempt - 1, 0),
+                error_class = coalesce(?7, error_class), error_message = coalesce(?8, error_message),
+                error_at = coalesce(?9, error_at) ", mine!(), " RETURNING state");
+    // T7.
+    Cancel: "UPDATE job SET state = 4, ended_at = ?2 WHERE id = ?1 AND state = 0";
+    // T8.
+    LateCancel: "UPDATE job SET cancel_requested_at = coalesce(cancel_requested_at, ?2)
+                 WHERE id = ?1 AND state = 1";
+    // T9 of a job that waits. An attempt that may have happened is not "expired before a start".
+    Expire: "UPDATE job SET state = iif(possible_duplicate = 1, 3, 5), ended_at = ?2
+             WHERE id = ?1 AND state = 0 AND quarantined = 0 AND expires_at <= ?2 RETURNING state";
+    // T10. Keeps the fence: only a claim raises it.
+    Reclaim: "UPDATE job SET (state, ended_at, node, error_class, error_message, error_at, crashes,
+                  possible_duplicate) =
+                  (SELECT after, iif(after = 0, NULL, ?3), iif(after = 0, NULL, node),
+                       iif(crashes >= ?4, ?5, ?7), iif(crashes >= ?4, ?6, ?8), ?3, crashes + 1, 1
+                   FROM (SELECT CASE WHEN delivery = 0 THEN 6
+                                     WHEN crashes >= ?4 OR attempt >= max_attempts THEN 3
+                                     WHEN cancel_requested_at IS NOT NULL THEN 4
+                                     ELSE 0 END AS after))
+              WHERE id = ?1 AND fence = ?2 AND state = 1 RETURNING state, lane";
+    Reschedule: "UPDATE job SET run_at = ?2, next_at = ?2
+                 WHERE id = ?1 AND state = 0 AND quarantined = 0";
+    // T12.
+    ResolveEnded: "UPDATE job SET state = ?3, ended_at = ?2, fence = fence + 1, possible_duplicate = 1
+                   WHERE id = ?1 AND state = 6";
+    ResolvePending: "UPDATE job SET state = 0, ended_at = NULL, next_at = ?2, fence = fence + 1,
+                         possible_duplicate = 1, attempt = min(attempt, max(max_attempts - 1, 0))
+                     WHERE id = ?1 AND state = 6";
+    // T13.
+    Delete: "DELETE FROM job WHERE id = ?1 AND state > 1
+             RETURNING lane, state, own_guid, guid, idempotency_key";
+    Quarantine: "UPDATE job SET quarantined = 1 WHERE id = ?1";
+
+    // Which rows a bounded step takes.
+    PastDeadline: "SELECT id, guid, lane FROM job
+                   WHERE state = 0 AND quarantined = 0 AND expires_at <= ?1
+                   ORDER BY expires_at LIMIT ?2";
+    NextDeadline: "SELECT min(expires_at) FROM job
+                   WHERE state = 0 AND quarantined = 0 AND expires_at IS NOT NULL";
+    Ended: "SELECT id FROM job WHERE state BETWEEN 2 AND 5 AND ended_at < ?1
+                AND (?2 IS NULL OR submitted_by = ?2)
+            ORDER BY ended_at LIMIT ?3";
+    EndedUnknown: "SELECT id FROM job WHERE state = 6 AND ended_at < ?1
+                       AND (?2 IS NULL OR submitted_by = ?2)
+                   ORDER BY ended_at LIMIT ?3";
+    LeftStarting: "SELECT id, fence FROM job WHERE state = 1 ORDER BY id";
+    LastId: "SELECT coalesce(max(id), 0) FROM job";
+
+    // What the dispatcher reads. Two statements for one order, so that each is one seek: many rows
+    // may share a next_at.
+    DueSame: "SELECT id, lane, priority, next_at, crashes FROM job
+              WHERE state = 0 AND quarantined = 0 AND next_at = ?1 AND id > ?2 ORDER BY id";
+    DueLater: "SELECT id, lane, priority, next_at, crashes FROM job
+               WHERE state = 0 AND quarantined = 0 AND next_at > ?1 AND next_at <= ?2
+               ORDER BY next_at, id";
+    Ready: "SELECT id, lane, priority, next_at, crashes FROM job
+            WHERE state = 0 AND quarantined = 0 AND lane = ?1 AND priority = ?2 AND next_at <= ?3
+            ORDER BY next_at, id";
+    BusyLanes: "SELECT id, queue, starter, destination,
+                    EXISTS (SELECT 1 FROM job WHERE state = 0 AND quarantined = 0 AND lane = l.id)
+                FROM lane l WHERE busy = 1 AND (queue, starter, destination) > (?1, ?2, ?3)
+                ORDER BY queue, starter, destination";
+
+    // What people read.
+    List: concat!("SELECT ", record_columns!(), " FROM job WHERE id > ?1 ORDER BY id LIMIT ?2");
+    Counts: "SELECT queue, state, n FROM counts WHERE n <> 0";
+    Bookmark: "SELECT value FROM bookmark WHERE name = ?1";
+    SetBookmark: "INSERT INTO bookmark (name, value) VALUES (?1, ?2)
+                  ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+    Count: "INSERT INTO counts (queue, state, n) VALUES (?1, ?2, ?3)
+            ON CONFLICT (queue, state) DO UPDATE SET n = n + excluded.n";
+
+    // Texts that rows share.
+    LaneId: "SELECT id, busy FROM lane WHERE queue = ?1 AND starter = ?2 AND destination = ?3";
+    LaneText: "SELECT queue, starter, destination, busy FROM lane WHERE id = ?1";
+    NewLane: "INSERT INTO lane (queue, starter, destination) VALUES (?1, ?2, ?3)";
+    LaneBusy: "UPDATE lane SET busy = 1 WHERE id = ?1";
+    LaneIdle: "UPDATE lane SET busy = 0 WHERE id = ?1 AND NOT EXISTS
+                   (SELECT 1 FROM job WHERE state = 0 AND quarantined = 0 AND lane = ?1)";
+    ActorId: "SELECT id FROM actor WHERE name = ?1";
+    ActorText: "SELECT name FROM actor WHERE id = ?1";
+    NewActor: "INSERT INTO actor (name) VALUES (?1)";
+
+    // Names that clients chose.
+    NameJob: "SELECT job FROM name_index WHERE name = ?1";
+    PutName: "INSERT INTO name_index (name, job) VALUES (?1, ?2)
+              ON CONFLICT (name) DO UPDATE SET job = excluded.job";
+    DropName: "DELETE FROM name_index WHERE name = ?1";
+    LastLogged: "SELECT coalesce(max(seq), 0) FROM name_log";
+    LogName: "INSERT INTO name_log (seq, name, job) VALUES (?1, ?2, ?3)";
+    NameLog: "SELECT seq, name, job FROM name_log ORDER BY seq";
+    CutNameLog: "DELETE FROM name_log WHERE seq BETWEEN ?1 AND ?2";
+}
+
+/// The texts in use: those above, but for planted faults.
+pub(super) struct Texts(Vec<Cow<'static, str>>);
+
+impl Texts {
+    /// # Panics
+    /// If a fault names no statement, or its text is not found there.
+    pub(super) fn new(faults: &[Fault]) -> Self {
+        let mut texts: Vec<Cow<'static, str>> = TEXTS.iter().map(|(_, text)| Cow::Borrowed(*text)).collect();
+        for fault in faults {
+            let place = TEXTS.iter().position(|(name, _)| *name == fault.statement);
+            let text = &mut texts[place.unwrap_or_else(|| panic!("no statement {:?}", fault.statement))];
+            assert!(text.contains(fault.from), "{:?} is not in {text:?}", fault.from);
+            *text = Cow::Owned(text.replacen(fault.from, fault.to, 1));
+        }
+        Self(texts)
+    }
+
+    pub(super) fn text(&self, name: Name) -> &str {
+        &self.0[name as usize]
+    }
+}
+
+/// All statements, prepared once for one connection.
+pub(super) struct Statements<'c>(Vec<Statement<'c>>);
+
+impl<'c> Statements<'c> {
+    pub(super) fn prepare(conn: &'c Connection, texts: &Texts) -> rusqlite::Result<Self> {
+        NAMES.iter().map(|name| conn.prepare(texts.text(*name))).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl<'c> Index<Name> for Statements<'c> {
+    type Output = Statement<'c>;
+
+    fn index(&self, name: Name) -> &Statement<'c> {
+        &self.0[name as usize]
+    }
+}
+
+impl<'c> IndexMut<Name> for Statements<'c> {
+    fn index_mut(&mut self, name: Name) -> &mut Statement<'c> {
+        &mut self.0[name as usize]
+    }
+}

@@ -1,0 +1,330 @@
+//! The one thread that writes: takes everything that waits into one transaction (group commit)
+//! and answers after the commit returned.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering, mpsc},
+};
+
+use rusqlite::{Connection, params};
+use tokio::sync::oneshot;
+
+use super::{
+    SqliteOptions,
+    checkpoint::Checkpointer,
+    failure::Failure,
+    lanes::{Actors, Lanes},
+    names::Names,
+    reader::Request,
+    shared::Shared,
+    space::Space,
+    sql::{Name, Statements},
+};
+use crate::error::{Error, ErrorKind, Result};
+
+/// A transaction takes no further call once it has this many rows, so that no call waits long for
+/// those that came with it.
+const GROUP_ROWS: usize = 4_096;
+/// The writer itself checkpoints after so many commits or pages of log, so that the log can begin
+/// anew: one that is written while others checkpoint never ends.
+const CHECKPOINT_COMMITS: u32 = 512;
+const CHECKPOINT_PAGES: u32 = 8_192;
+
+/// What can be in the writer's queue.
+pub(super) enum Message {
+    Write(Box<dyn Operation>),
+    /// A read that was called after writes: it waits for their commit.
+    Read(Request),
+    Close(oneshot::Sender<Result<()>>),
+}
+
+/// One call of a method that writes.
+pub(super) trait Operation: Send {
+    fn rows(&self) -> usize;
+    /// Does the work within a transaction. May be called again after that was undone.
+    ///
+    /// # Errors
+    /// The transaction must be undone. A refusal of this call alone is an answer, not an error.
+    fn run(&mut self, writer: &mut Writer<'_>) -> rusqlite::Result<()>;
+    fn answer(self: Box<Self>, committed: Result<()>);
+}
+
+/// A method's work: `Err` within `Ok` refuses this call and leaves the transaction as it was.
+pub(super) type Work<I, O> = fn(&mut Writer<'_>, &I) -> rusqlite::Result<Result<O>>;
+
+/// The [`Operation`] that does some [`Work`].
+pub(super) struct Call<I, O> {
+    pub(super) rows: usize,
+    pub(super) input: I,
+    pub(super) work: Work<I, O>,
+    pub(super) output: Option<Result<O>>,
+    pub(super) reply: oneshot::Sender<Result<O>>,
+}
+
+impl<I: Send, O: Send> Operation for Call<I, O> {
+    fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn run(&mut self, writer: &mut Writer<'_>) -> rusqlite::Result<()> {
+        self.output = Some((self.work)(writer, &self.input)?);
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, committed: Result<()>) {
+        let answer = match (committed, self.output) {
+            (Ok(()), Some(output)) => output,
+            (Ok(()), None) => return,
+            (Err(err), _) => Err(err),
+        };
+        // Nobody may be waiting any more; the effect stands all the same.
+        let _ = self.reply.send(answer);
+    }
+}
+
+/// The writer's view of the database within one transaction.
+pub(super) struct Writer<'c> {
+    pub(super) st: Statements<'c>,
+    pub(super) lanes: Lanes<'c>,
+    pub(super) actors: Actors<'c>,
+    pub(super) names: Names<'c>,
+    pub(super) next_id: i64,
+    /// Rows that were starting when the store was opened, with their fences.
+    pub(super) left: VecDeque<(i64, i64)>,
+    /// How many of them this transaction dealt with.
+    pub(super) left_done: usize,
+    shared: Arc<Shared>,
+    conn: &'c Connection,
+    /// By lane and state: what this transaction adds to the counts.
+    moved: HashMap<i64, [i64; 7]>,
+    space: Space,
+    poison: Option<Error>,
+    commits: u32,
+    log_grown: u32,
+    log_pages: u32,
+}
+
+impl<'c> Writer<'c> {
+    pub(super) fn new(
+        conn: &'c Connection,
+        shared: Arc<Shared>,
+        options: &SqliteOptions,
+    ) -> rusqlite::Result<Self> {
+        let texts = &shared.texts;
+        let mut st = Statements::prepare(conn, texts)?;
+        let left = st[Name::LeftStarting]
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<rusqlite::Result<_>>()?;
+        let last_id: i64 = st[Name::LastId].query_row([], |row| row.get(0))?;
+        Ok(Self {
+            lanes: Lanes::new(conn, texts)?,
+            actors: Actors::new(conn, texts)?,
+            names: Names::open(conn, texts, options.names_in_memory)?,
+            next_id: last_id + 1,
+            left,
+            left_done: 0,
+            st,
+            space: Space::new(shared.path.clone(), options),
+            shared,
+            conn,
+            moved: HashMap::new(),
+            poison: None,
+            commits: 0,
+            log_grown: 0,
+            log_pages: 0,
+        })
+    }
+
+    /// Notes that a row of this lane came into a state, went from one, or both.
+    pub(super) fn moved(&mut self, lane: i64, from: Option<u8>, to: Option<u8>) -> rusqlite::Result<()> {
+        let moved = self.moved.entry(lane).or_default();
+        if let Some(from) = from {
+            moved[usize::from(from)] -= 1;
+        }
+        if let Some(to) = to {
+            moved[usize::from(to)] += 1;
+            if to == 0 {
+                self.lanes.busy(lane)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Why new jobs are refused just now, if they are.
+    pub(super) fn no_room(&mut self) -> Option<Error> {
+        self.space.low().then(|| {
+            Error::new(
+                ErrorKind::Full,
+                format!(
+                    "too little room beside the store {} for new jobs; free some space",
+                    self.shared.path.display()
+                ),
+            )
+        })
+    }
+
+    /// Runs until the store is closed or dropped; the reply to the close, if there was one.
+    pub(super) fn run(
+        &mut self,
+        queue: &mpsc::Receiver<Message>,
+        checkpointer: &Checkpointer,
+    ) -> Option<oneshot::Sender<Result<()>>> {
+        while let Ok(first) = queue.recv() {
+            let mut next = Some(first);
+            let (mut calls, mut reads, mut rows, mut close) = (Vec::new(), Vec::new(), 0, None);
+            while let Some(message) = next {
+                match message {
+                    Message::Write(call) => {
+                        rows += call.rows();
+                        calls.push(call);
+                    }
+                    Message::Read(request) => reads.push(request),
+                    Message::Close(reply) => {
+                        close = Some(reply);
+                        break;
+                    }
+                }
+                next = if rows < GROUP_ROWS { queue.try_recv().ok() } else { None };
+            }
+            if self.shared.crashed.load(Ordering::Relaxed) {
+                return None;
+            }
+            if !calls.is_empty() {
+                self.group(calls);
+                checkpointer.dirty();
+            }
+            for request in reads {
+                self.shared.pool.push(request);
+            }
+            if close.is_some() {
+                return close;
+            }
+            self.checkpoint();
+        }
+        None
+    }
+
+    /// Why nothing can be written any more.
+    pub(super) fn poison(&self) -> Option<&Error> {
+        self.poison.as_ref()
+    }
+
+    fn group(&mut self, mut calls: Vec<Box<dyn Operation>>) {
+        match self.transaction(&mut calls) {
+            Ok(()) => self.answer(calls, None),
+            Err(err) if calls.len() == 1 || self.poison.is_some() => self.answer(calls, Some(err)),
+            // One of them is to blame: each by itself.
+            Err(_) => {
+                for call in calls {
+                    let mut alone = vec![call];
+                    let err = self.transaction(&mut alone).err();
+                    self.answer(alone, err);
+                }
+            }
+        }
+    }
+
+    fn answer(&self, calls: Vec<Box<dyn Operation>>, err: Option<Error>) {
+        // Before the answers: whoever has one may read at once.
+        self.shared.waiting.fetch_sub(calls.len() as u64, Ordering::AcqRel);
+        for call in calls {
+            call.answer(err.as_ref().map_or(Ok(()), |err| Err(err.again())));
+        }
+    }
+
+    fn transaction(&mut self, calls: &mut [Box<dyn Operation>]) -> Result<()> {
+        if let Some(poison) = &self.poison {
+            return Err(poison.again());
+        }
+        let failed = match self.work(calls) {
+            Ok(()) => match self.st[Name::Commit].execute([]) {
+                Ok(_) => {
+                    self.committed();
+                    return Ok(());
+                }
+                Err(err) => (Failure::of_commit(&err), err),
+            },
+            Err(err) => (Failure::of(&err), err),
+        };
+        let (mut failure, err) = failed;
+        if !self.conn.is_autocommit() && self.conn.execute_batch("ROLLBACK").is_err() {
+            failure = Failure::Fatal;
+        }
+        self.rolled_back();
+        let err = failure.error(err, &self.shared.path);
+        if failure == Failure::Fatal {
+            tracing::error!(error = %err, "the store is poisoned");
+            self.poison = Some(err.again());
+        }
+        Err(err)
+    }
+
+    fn work(&mut self, calls: &mut [Box<dyn Operation>]) -> rusqlite::Result<()> {
+        self.st[Name::Begin].execute([])?;
+        self.tidy()?;
+        for call in calls {
+            call.run(self)?;
+        }
+        let mut counts = BTreeMap::new();
+        for (lane, moved) in self.moved.drain() {
+            let Some(lane) = self.lanes.get(lane)? else { continue };
+            for (state, n) in moved.into_iter().enumerate().filter(|(_, n)| *n != 0) {
+                *counts.entry((lane.queue.clone(), state as i64)).or_insert(0) += n;
+            }
+        }
+        for ((queue, state), n) in counts {
+            self.st[Name::Count].execute(params![queue, state, n])?;
+        }
+        self.names.before_commit()
+    }
+
+    /// What the readers found.
+    fn tidy(&mut self) -> rusqlite::Result<()> {
+        for row in take(&self.shared.suspects) {
+            self.st[Name::Quarantine].execute([row])?;
+        }
+        for lane in take(&self.shared.idle_lanes) {
+            if self.st[Name::LaneIdle].execute([lane])? > 0 {
+                self.lanes.forget();
+            }
+        }
+        Ok(())
+    }
+
+    fn committed(&mut self) {
+        self.names.committed();
+        self.left.drain(..std::mem::take(&mut self.left_done));
+        self.commits += 1;
+        let pages = self.shared.log_pages.load(Ordering::Relaxed);
+        // A log that began anew is shorter than before.
+        self.log_grown += pages.checked_sub(self.log_pages).unwrap_or(pages);
+        self.log_pages = pages;
+    }
+
+    fn rolled_back(&mut self) {
+        self.moved.clear();
+        self.left_done = 0;
+        self.lanes.forget();
+        self.actors.forget();
+        self.names.rolled_back();
+    }
+
+    fn checkpoint(&mut self) {
+        if self.commits < CHECKPOINT_COMMITS && self.log_grown < CHECKPOINT_PAGES {
+            return;
+        }
+        (self.commits, self.log_grown) = (0, 0);
+        if let Err(err) = super::checkpoint::passive(self.conn)
+            && Failure::of(&err) == Failure::Fatal
+            && !self.poison.is_some()
+        {
+            let err = Failure::Fatal.error(err, &self.shared.path);
+            tracing::error!(error = %err, "the store is poisoned");
+            self.poison = Some(err);
+        }
+    }
+}
+
+fn take<T>(list: &Mutex<Vec<T>>) -> Vec<T> {
+    std::mem::take(&mut *list.lock().unwrap_or_else(PoisonError::into_inner))
+}

@@ -1,0 +1,4 @@
+//! What tests of stores and engines share. Behind the feature `testing`; not for production builds.
+
+pub mod conformance;
+pub mod model;
