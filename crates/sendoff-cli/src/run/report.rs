@@ -73,7 +73,7 @@ impl Report<'_> {
             (false, false) => "not finished",
         };
         let _ = writeln!(text, "{}: {state}", self.name);
-        let _ = writeln!(text, "\n{}", table(summary));
+        let _ = writeln!(text, "\n{}", table(summary).trim_fmt());
         if let Some(rate) = summary.rate() {
             let _ = writeln!(
                 text,
