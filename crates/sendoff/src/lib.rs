@@ -27,3 +27,4 @@ pub use scheduler::{
     Submission, Verdict,
 };
 pub use state::State;
+pub use time::Timestamp;

@@ -188,13 +188,8 @@ impl Driver {
                 if stopping.abandoned { stopping.grace_ends + LAST_SETTLE } else { stopping.grace_ends };
             wake = wake.min(now.wall.saturating_add(limit.saturating_sub(now.elapsed)));
         }
-        // The 30-second tick moves with every turn; only an earlier or much later wake is worth a
-        // system call.
-        let keep = self
-            .armed
-            .is_some_and(|armed| armed <= wake && wake.saturating_since(armed) < Duration::from_secs(1));
-        let overdue = self.armed.is_some_and(|armed| armed < wake && armed > now.wall);
-        if keep && (overdue || self.armed == Some(wake)) {
+        // An alarm that rings too early does no harm, and sparing system calls does some good.
+        if self.armed.is_some_and(|armed| armed <= wake) {
             return;
         }
         self.armed = Some(wake);

@@ -184,10 +184,9 @@ impl Inner {
         };
         let place = Place::of(&row);
         let id = self.rows.push(row);
-        let rows = &self.rows;
-        self.guids.insert(&job.guid, id, |id| name_of(rows, id));
+        self.guids.insert(&job.guid, id);
         if let Some(key) = job.idempotency_key.as_deref() {
-            self.keys.insert(&key, id, |id| key_of(rows, id));
+            self.keys.insert(&key, id);
         }
         self.index(id, place);
         id
@@ -197,10 +196,9 @@ impl Inner {
     fn delete(&mut self, id: u64) {
         let Some(row) = self.rows.get(id) else { return };
         let place = Place::of(row);
-        let (guid, rows) = (row.guid, &self.rows);
-        self.guids.remove(&guid, id, |id| name_of(rows, id));
+        self.guids.remove(&row.guid, id);
         if let Some(key) = row.idempotency_key() {
-            self.keys.remove(&key, id, |id| key_of(rows, id));
+            self.keys.remove(&key, id);
         }
         self.unindex(id, place);
         self.lanes.remove(place.lane, place.state);
@@ -405,20 +403,12 @@ impl Inner {
         if planted!(self, KeyNotUnique) {
             return None;
         }
-        self.keys.find(&key, |id| key_of(&self.rows, id) == key)
+        self.keys.find(&key, |id| self.row(id).idempotency_key() == Some(key))
     }
 
     pub(super) fn row(&self, id: u64) -> &Row {
         self.rows.get(id).expect("an index names a row that is there")
     }
-}
-
-fn name_of(rows: &Rows, id: u64) -> Guid {
-    rows.get(id).expect("an index names a row that is there").guid
-}
-
-fn key_of(rows: &Rows, id: u64) -> &str {
-    rows.get(id).and_then(Row::idempotency_key).expect("the index of keys names rows that have one")
 }
 
 fn claimable(job: &Job, now: Timestamp) -> bool {

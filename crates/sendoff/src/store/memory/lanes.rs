@@ -166,7 +166,6 @@ impl Lanes {
 }
 
 /// Values by small numbers, which are used again.
-
 struct Slots<T> {
     values: Vec<Option<T>>,
     free: Vec<u32>,

@@ -1,9 +1,9 @@
 //! Jobs in memory: for tests, for programs whose jobs may die with them, and as the measure of
 //! what an engine without a disk can do.
 //!
-//! A pending job takes about 200 bytes beside its request: a row of 128 in a slab whose numbers
-//! ascend and are never used again, a place in the hash table of guids, and one entry of 16 bytes
-//! in each order that it waits in.
+//! A pending job takes about 190 bytes beside its request (`cargo run --release --example
+//! memory_load`): a row of 128 in a slab whose numbers ascend and are never used again, a place of
+//! 13 in the hash table of guids, and an entry of 16 in each order that it waits in.
 
 /// Whether a fault is planted; the constant `false` without the feature `testing`.
 macro_rules! planted {

@@ -6,8 +6,8 @@ use std::collections::VecDeque;
 pub(super) type Entry = (u64, u64);
 
 /// Entries of one block. A block costs one move of at most half its length per insertion in its
-/// middle, and a queue of a million entries has about two thousand blocks to search.
-const BLOCK: usize = 512;
+/// middle, and a queue of a million entries has about four thousand blocks to search.
+const BLOCK: usize = 256;
 
 /// Two levels instead of a tree: a sorted list of sorted blocks, none of them empty.
 ///
@@ -15,62 +15,77 @@ const BLOCK: usize = 512;
 /// which is what a queue does nearly always; a `BTreeSet` leaves its nodes half empty then.
 #[derive(Default)]
 pub(super) struct Sorted {
-    blocks: VecDeque<VecDeque<Entry>>,
+    blocks: VecDeque<Block>,
+}
+
+struct Block {
+    /// Greater than all of the blocks before, not greater than any of this one: kept apart from
+    /// the entries, so that a search for the block touches no other.
+    from: Entry,
+    entries: VecDeque<Entry>,
+}
+
+impl Block {
+    fn of(entry: Entry) -> Self {
+        Self { from: entry, entries: VecDeque::from([entry]) }
+    }
 }
 
 impl Sorted {
     /// Adds an entry that is not there yet.
     pub(super) fn insert(&mut self, entry: Entry) {
         match self.blocks.back_mut() {
-            Some(last) if last.back().is_some_and(|greatest| *greatest < entry) => {
-                if last.len() < BLOCK {
-                    last.push_back(entry);
+            Some(last) if last.entries.back().is_some_and(|greatest| *greatest < entry) => {
+                if last.entries.len() < BLOCK {
+                    last.entries.push_back(entry);
                 } else {
-                    self.blocks.push_back(VecDeque::from([entry]));
+                    self.blocks.push_back(Block::of(entry));
                 }
             }
-            None => self.blocks.push_back(VecDeque::from([entry])),
+            None => self.blocks.push_back(Block::of(entry)),
             Some(_) => self.insert_within(entry),
         }
     }
 
     fn insert_within(&mut self, entry: Entry) {
         let at = self.block_of(entry);
-        let block = &mut self.blocks[at];
-        let Err(place) = block.binary_search(&entry) else { return };
-        if block.len() < BLOCK {
-            block.insert(place, entry);
+        let Block { from, entries } = &mut self.blocks[at];
+        let Err(place) = entries.binary_search(&entry) else { return };
+        *from = entry.min(*from);
+        if entries.len() < BLOCK {
+            entries.insert(place, entry);
             return;
         }
-        let mut upper = block.split_off(BLOCK / 2);
+        let mut upper = entries.split_off(BLOCK / 2);
+        let from = upper[0];
         if place <= BLOCK / 2 {
-            block.insert(place, entry);
+            entries.insert(place, entry);
         } else {
             upper.insert(place - BLOCK / 2, entry);
         }
-        self.blocks.insert(at + 1, upper);
+        self.blocks.insert(at + 1, Block { from, entries: upper });
     }
 
     /// Takes an entry out, if it is there.
     pub(super) fn remove(&mut self, entry: Entry) {
         let at = self.block_of(entry);
-        let Some(block) = self.blocks.get_mut(at) else { return };
+        let Some(Block { entries, .. }) = self.blocks.get_mut(at) else { return };
         // Rows mostly leave in order: look at the front before searching.
-        if block.front() == Some(&entry) {
-            block.pop_front();
-        } else if let Ok(place) = block.binary_search(&entry) {
-            block.remove(place);
+        if entries.front() == Some(&entry) {
+            entries.pop_front();
+        } else if let Ok(place) = entries.binary_search(&entry) {
+            entries.remove(place);
         }
-        if block.is_empty() {
+        if entries.is_empty() {
             self.blocks.remove(at);
-        } else if block.capacity() > 4 * block.len() {
-            block.shrink_to(2 * block.len());
+        } else if entries.capacity() > 4 * entries.len() {
+            entries.shrink_to(2 * entries.len());
         }
     }
 
     /// The least entry.
     pub(super) fn first(&self) -> Option<Entry> {
-        self.blocks.front()?.front().copied()
+        self.blocks.front()?.entries.front().copied()
     }
 
     /// Whether there is no entry.
@@ -80,16 +95,17 @@ impl Sorted {
 
     /// The entries not less than `entry`, ascending.
     pub(super) fn from(&self, entry: Entry) -> impl Iterator<Item = Entry> + '_ {
-        let at = self.block_of(entry);
-        let skip = self.blocks.get(at).map_or(0, |block| block.partition_point(|other| *other < entry));
-        let first = self.blocks.get(at).into_iter().flat_map(move |block| block.range(skip..));
-        let rest = self.blocks.range((at + 1).min(self.blocks.len())..).flatten();
-        first.chain(rest).copied()
+        let mut blocks = self.blocks.range(self.block_of(entry).min(self.blocks.len())..);
+        let first = blocks.next().into_iter().flat_map(move |block| {
+            let skip = block.entries.partition_point(|other| *other < entry);
+            block.entries.range(skip..)
+        });
+        first.chain(blocks.flat_map(|block| &block.entries)).copied()
     }
 
-    /// The place of the first block that reaches `entry`.
+    /// The place of the only block that can hold `entry`.
     fn block_of(&self, entry: Entry) -> usize {
-        self.blocks.partition_point(|block| block.back().is_some_and(|greatest| *greatest < entry))
+        self.blocks.partition_point(|block| block.from <= entry).saturating_sub(1)
     }
 }
 
@@ -131,7 +147,7 @@ mod tests {
         for n in 0..100_000 {
             sorted.insert((n, n));
         }
-        let room: usize = sorted.blocks.iter().map(VecDeque::capacity).sum();
+        let room: usize = sorted.blocks.iter().map(|block| block.entries.capacity()).sum();
         assert!(room < 101_000, "{room}");
         for n in 0..100_000 {
             sorted.remove((n, n));
