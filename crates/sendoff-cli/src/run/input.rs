@@ -56,14 +56,15 @@ impl Input {
         }
         let label = path.display().to_string();
         let unreadable = |err: io::Error| Failure::usage(format!("{label}: {err}"));
-        let file = File::open(path).map_err(unreadable)?;
-        let found = file.metadata().map_err(unreadable)?;
+        // Not opened yet: whoever writes to a pipe would take that for its reader.
+        let found = fs::metadata(path).map_err(unreadable)?;
         if found.is_dir() {
             return Err(Failure::usage(format!("{label}: it is a directory; name a file of jobs")));
         }
         if !found.is_file() {
             return Ok(Self { label, kind: Kind::Pipe(path.clone()), form, name: args.name.clone() });
         }
+        File::open(path).map_err(unreadable)?;
         let canonical = fs::canonicalize(path).map_err(unreadable)?;
         let name = args.name.clone().unwrap_or_else(|| {
             let path = canonical.to_string_lossy();

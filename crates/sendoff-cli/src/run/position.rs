@@ -49,7 +49,8 @@ impl Marks {
     const MOST: usize = 64;
 
     fn note(&mut self, reached: &Reached) {
-        if !reached.lines.is_multiple_of(self.stride) {
+        // A last line without its newline may get one later: no line to compare with.
+        if !reached.at_line_start || !reached.lines.is_multiple_of(self.stride) {
             return;
         }
         if self.at.len() == Self::MOST {
@@ -219,6 +220,14 @@ mod tests {
         assert_eq!(resume(&position, "a\nb\n"), Ok(vec![]));
         assert_eq!(resume(&position, "a\nb\nc\n"), Ok(vec!["c".into()]));
         assert_eq!(resume(&position, "a\nbc\n"), Err(Changed::Lines { first: 2, last: 2 }));
+        let mut lines = Lines::new(BufReader::new(&b"a\nb\nc\n"[..]), Reached::start());
+        position.skip_consumed(&mut lines).unwrap().unwrap();
+        let mut later = position;
+        while lines.next().unwrap().is_some() {
+            later.note(lines.reached());
+        }
+        later.reach(lines.reached());
+        assert_eq!(resume(&later, "a\nb\nc\nd\n"), Ok(vec!["d".into()]));
     }
 
     #[test]

@@ -41,7 +41,8 @@ fn files_that_are_no_store_are_refused_and_left_alone() {
     let before = place.read("text.db");
     refused(&place, &["--store", "text.db"], "not an SQLite database");
     assert_eq!(place.read("text.db"), before);
-    refused(&place, &["--store", "."], "it is a directory");
+    std::fs::create_dir(place.path("directory")).unwrap();
+    refused(&place, &["--store", "directory"], "it is a directory");
     place.run(["backup", "--store", "text.db", "copy.db"]).code(4).stderr_has("text.db");
     assert!(!place.path("copy.db").exists());
 }
