@@ -7,3 +7,7 @@ mod memory_store;
 #[cfg(feature = "process")]
 mod process_starter;
 mod random_life;
+#[cfg(feature = "sqlite")]
+mod sqlite_file;
+#[cfg(feature = "sqlite")]
+mod sqlite_store;

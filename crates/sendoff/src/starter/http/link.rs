@@ -35,7 +35,8 @@ pub(super) type Outgoing = Full<Bytes>;
 pub(super) struct Link {
     requests: SendRequest<Outgoing>,
     /// `None` once it has ended; dropping it hands back a request that it had not begun to send.
-    driver: Option<Connection<TokioIo<Stream>, Outgoing>>,
+    /// Boxed, as a link moves in and out of the pool with every start.
+    driver: Option<Box<Connection<TokioIo<Stream>, Outgoing>>>,
 }
 
 impl Link {
@@ -46,7 +47,7 @@ impl Link {
             .max_header_size(MAX_HEAD)
             .handshake(TokioIo::new(stream))
             .await?;
-        Ok(Self { requests, driver: Some(driver) })
+        Ok(Self { requests, driver: Some(Box::new(driver)) })
     }
 
     fn drive(&mut self, cx: &mut Context<'_>) {

@@ -29,7 +29,7 @@ use crate::{
 use connect::Connector;
 pub use payload::Http;
 use pool::{Limits, Pool};
-use prepare::prepare;
+use prepare::{Place, prepare};
 
 /// Starts [`Http`] payloads.
 ///
@@ -79,17 +79,18 @@ impl HttpStarter {
             StartError::permanent(format!("the payload is no HTTP start (column {})", err.column()))
         })?;
         let permanent = |Refusal { field, message }| StartError::permanent(format!("{field}: {message}"));
+        let (origin, target) = self.pool.place(&payload.url).map_err(permanent)?;
         let prepared = prepare(payload).map_err(permanent)?;
         let once = attempt.delivery == Delivery::AtMostOnce;
         let trusting = !once || prepared.trust_retry_after;
-        let origin = self.pool.origin(&prepared).map_err(permanent)?;
-        let mut request = prepared.into_request(&attempt, &origin, &self.user_agent)?;
+        let mut request = prepared.into_request(&attempt, &origin, target, &self.user_agent)?;
         let mut kept = if once { None } else { origin.take().await };
         loop {
             let reused = kept.is_some();
             let mut link = match kept.take() {
                 Some(link) => link,
-                None => self.pool.connect(&origin).await?,
+                // Boxed, so that starts on kept connections stay small.
+                None => Box::pin(self.pool.connect(&origin)).await?,
             };
             if let Err(err) = attempt.begin() {
                 if reused {
@@ -154,8 +155,10 @@ impl Starter for HttpStarter {
     }
 
     fn check(&self, payload: &RawValue) -> Result<Checked, Refusal> {
-        let prepared = prepare(Refusal::read(payload)?)?;
-        Ok(Checked { destination: Some(prepared.endpoint()?.destination) })
+        let payload: Http = Refusal::read(payload)?;
+        let destination = Place::read(&payload.url)?.endpoint()?.destination;
+        prepare(payload)?;
+        Ok(Checked { destination: Some(destination) })
     }
 
     fn start(&self, attempt: Attempt) -> StartFuture<'_> {
@@ -266,5 +269,39 @@ impl fmt::Debug for HttpStarterBuilder {
             .field("max_per_destination", &self.max_per_destination)
             .field("user_agent", &self.user_agent)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        guid::Guid,
+        ports::{Running, StartErrorClass},
+    };
+
+    fn attempt(payload: &Http) -> Attempt {
+        let payload = serde_json::value::to_raw_value(payload).unwrap();
+        Attempt::for_test(Guid::from_bytes([7; 16]), payload, Running::unlimited())
+    }
+
+    #[test]
+    fn a_start_in_flight_is_small() {
+        let starter = HttpStarter::new();
+        let size = size_of_val(&starter.request(attempt(&Http::post("http://h/"))));
+        assert!(size <= 2_048, "{size} bytes");
+    }
+
+    #[tokio::test]
+    async fn a_start_that_may_not_begin_sends_nothing() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let starter = HttpStarter::new();
+        let attempt = attempt(&Http::post(format!("http://{}/", listener.local_addr().unwrap())));
+        assert!(attempt.clock.stop());
+        let error = starter.start(attempt).await.unwrap_err();
+        assert_eq!(error.class, StartErrorClass::Released);
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let read = tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 16]).await;
+        assert_eq!(read.unwrap(), 0, "connected, and closed without a byte");
     }
 }

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use http::HeaderValue;
+use http::{HeaderValue, Uri};
 use hyper::body::{Body, Incoming};
 use tokio::{
     task::{AbortHandle, JoinSet, unconstrained},
@@ -21,7 +21,7 @@ use tokio::{
 use super::{
     connect::{Connector, Endpoint},
     link::Link,
-    prepare::Prepared,
+    prepare::Place,
 };
 use crate::ports::{Refusal, StartError};
 
@@ -31,6 +31,9 @@ const MAX_IDLE: usize = 1_024;
 /// either is not worth its connection: a new one costs less.
 const MAX_FINISHING: usize = 256;
 const FINISH_WITHIN: Duration = Duration::from_secs(1);
+/// URLs known at a time, and the longest of them in bytes.
+const MAX_KNOWN: usize = 1_024;
+const MAX_KNOWN_LENGTH: usize = 512;
 /// How often idle connections are looked after, at least.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
@@ -50,9 +53,14 @@ pub(super) struct Pool {
     connector: Connector,
     limits: Limits,
     origins: RwLock<HashMap<Box<str>, Arc<Origin>>>,
+    /// What the URLs of late came to: reading one costs as much as writing the whole request.
+    urls: RwLock<HashMap<Box<str>, Known>>,
     idle_total: Arc<AtomicUsize>,
     tasks: Mutex<Tasks>,
 }
+
+/// A URL's origin, and its path and query.
+pub(super) type Known = (Arc<Origin>, Uri);
 
 #[derive(Default)]
 struct Tasks {
@@ -81,20 +89,37 @@ impl Pool {
             connector,
             limits,
             origins: RwLock::default(),
+            urls: RwLock::default(),
             idle_total: Arc::default(),
             tasks: Mutex::default(),
         })
     }
 
-    /// Where `prepared` goes.
-    pub(super) fn origin(&self, prepared: &Prepared) -> Result<Arc<Origin>, Refusal> {
-        let key = prepared.origin();
+    /// Where `url` leads.
+    pub(super) fn place(&self, url: &str) -> Result<Known, Refusal> {
+        if let Some(known) = self.urls.read().unwrap_or_else(PoisonError::into_inner).get(url) {
+            return Ok(known.clone());
+        }
+        let place = Place::read(url)?;
+        let found = (self.origin(&place)?, place.target);
+        if url.len() <= MAX_KNOWN_LENGTH {
+            let mut urls = self.urls.write().unwrap_or_else(PoisonError::into_inner);
+            if urls.len() >= MAX_KNOWN {
+                urls.clear();
+            }
+            urls.insert(url.into(), found.clone());
+        }
+        Ok(found)
+    }
+
+    fn origin(&self, place: &Place) -> Result<Arc<Origin>, Refusal> {
+        let key = place.origin();
         let known = self.origins.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned();
         if let Some(origin) = known {
             return Ok(origin);
         }
         let origin = Origin {
-            endpoint: prepared.endpoint()?,
+            endpoint: place.endpoint()?,
             limits: self.limits,
             idle_total: Arc::clone(&self.idle_total),
             idle: Mutex::default(),
@@ -152,6 +177,8 @@ impl Pool {
 
     /// Closes what has idled too long or was closed by the target, and forgets origins not in use.
     fn sweep(&self) {
+        // Known URLs would hold on to their origins for ever.
+        self.urls.write().unwrap_or_else(PoisonError::into_inner).clear();
         let origins: Vec<_> =
             self.origins.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
         let mut unused = 0;

@@ -49,22 +49,23 @@ const FORBIDDEN: &[&str] = &[
 ];
 const FORBIDDEN_PREFIXES: &[&str] = &["proxy-", "x-sendoff-"];
 
-/// A payload that can be sent.
+/// A payload that can be sent, but for its URL.
 pub(super) struct Prepared {
-    url: Url,
-    target: Uri,
     method: Method,
     headers: Vec<(HeaderName, HeaderValue)>,
     body: Bytes,
     pub(super) trust_retry_after: bool,
 }
 
-/// Checks `payload` and takes it apart.
+/// A URL that can be started.
+pub(super) struct Place {
+    url: Url,
+    /// Path and query, as the request line has them.
+    pub(super) target: Uri,
+}
+
+/// Checks `payload` but for its URL and takes it apart.
 pub(super) fn prepare(payload: Http) -> Result<Prepared, Refusal> {
-    let url = read_url(&payload.url)?;
-    let target = target(&url).map_err(|_| {
-        Refusal::new("url", "its path or query holds a character that HTTP does not allow; percent-encode it")
-    })?;
     let method = read_method(&payload.method)?;
     let mut headers = Vec::with_capacity(payload.headers.len());
     let mut size = 0;
@@ -96,7 +97,7 @@ pub(super) fn prepare(payload: Http) -> Result<Prepared, Refusal> {
     }
     let trust_retry_after = payload.trust_retry_after;
     let body = read_body(payload)?;
-    Ok(Prepared { url, target, method, headers, body, trust_retry_after })
+    Ok(Prepared { method, headers, body, trust_retry_after })
 }
 
 fn read_url(text: &str) -> Result<Url, Refusal> {
@@ -209,7 +210,19 @@ fn read_body(payload: Http) -> Result<Bytes, Refusal> {
     }
 }
 
-impl Prepared {
+impl Place {
+    /// Checks a URL.
+    pub(super) fn read(text: &str) -> Result<Self, Refusal> {
+        let url = read_url(text)?;
+        match target(&url) {
+            Ok(target) => Ok(Self { url, target }),
+            Err(_) => Err(Refusal::new(
+                "url",
+                "its path or query holds a character that HTTP does not allow; percent-encode it",
+            )),
+        }
+    }
+
     /// Scheme, host and port: what a connection can be reused for.
     pub(super) fn origin(&self) -> &str {
         &self.url[..Position::BeforePath]
@@ -235,12 +248,15 @@ impl Prepared {
             host_header: host_header.map_err(|_| refused())?,
         })
     }
+}
 
+impl Prepared {
     /// The request of one attempt.
     pub(super) fn into_request(
         self,
         attempt: &Attempt,
         origin: &Origin,
+        target: Uri,
         user_agent: &HeaderValue,
     ) -> Result<Request<Full<Bytes>>, StartError> {
         let guid = plain(attempt.guid.to_string())?;
@@ -264,7 +280,7 @@ impl Prepared {
         }
         let mut request = Request::new(Full::new(self.body));
         *request.method_mut() = self.method;
-        *request.uri_mut() = self.target;
+        *request.uri_mut() = target;
         *request.headers_mut() = headers;
         Ok(request)
     }
@@ -283,11 +299,15 @@ mod tests {
 
     fn refused(json: &str) -> Refusal {
         let payload = serde_json::value::RawValue::from_string(json.to_owned()).unwrap();
-        Refusal::read(&payload).and_then(prepare).err().unwrap_or_else(|| panic!("accepted: {json}"))
+        Refusal::read(&payload).and_then(check).err().unwrap_or_else(|| panic!("accepted: {json}"))
     }
 
-    fn accepted(payload: Http) -> Prepared {
-        prepare(payload).unwrap_or_else(|refusal| panic!("refused: {refusal:?}"))
+    fn check(payload: Http) -> Result<(Place, Prepared), Refusal> {
+        Ok((Place::read(&payload.url)?, prepare(payload)?))
+    }
+
+    fn accepted(payload: Http) -> (Place, Prepared) {
+        check(payload).unwrap_or_else(|refusal| panic!("refused: {refusal:?}"))
     }
 
     #[test]
@@ -330,14 +350,14 @@ mod tests {
             ("http://[0:0::1]:8080/", "http://[::1]:8080", "[::1]:8080"),
             ("http://127.1/", "http://127.0.0.1", "127.0.0.1:80"),
         ] {
-            let prepared = accepted(Http::post(url));
+            let (place, _) = accepted(Http::post(url));
             assert_eq!(
-                (prepared.origin(), prepared.endpoint().unwrap().destination.as_str()),
+                (place.origin(), place.endpoint().unwrap().destination.as_str()),
                 (origin, destination)
             );
         }
-        assert_eq!(accepted(Http::post("http://e.com/a%20b?c={d}`|é#f")).target, "/a%20b?c={d}`|%C3%A9");
-        assert_eq!(accepted(Http::post("http://e.com")).target, "/");
+        assert_eq!(accepted(Http::post("http://e.com/a%20b?c={d}`|é#f")).0.target, "/a%20b?c={d}`|%C3%A9");
+        assert_eq!(accepted(Http::post("http://e.com")).0.target, "/");
     }
 
     #[test]
@@ -403,9 +423,9 @@ mod tests {
         let json = serde_json::to_string(&payload).unwrap();
         assert_eq!(json, r#"{"url":"http://example.com/","headers":{"x-a":"b"},"body_base64":"AP8="}"#);
         let read: Http = serde_json::from_str(&json).unwrap();
-        assert_eq!(accepted(read).body, &b"\x00\xff"[..]);
+        assert_eq!(accepted(read).1.body, &b"\x00\xff"[..]);
         let null = Http::post("http://example.com/").json(&()).unwrap();
         let read: Http = serde_json::from_str(&serde_json::to_string(&null).unwrap()).unwrap();
-        assert_eq!(accepted(read).body, "null");
+        assert_eq!(accepted(read).1.body, "null");
     }
 }

@@ -7,6 +7,8 @@ mod backup;
 mod change;
 mod checkpoint;
 mod failure;
+#[cfg(feature = "testing")]
+mod faults;
 mod insert;
 mod lanes;
 mod names;
@@ -29,7 +31,7 @@ use std::{
 use tokio::sync::oneshot;
 
 #[cfg(feature = "testing")]
-pub use self::sql::Fault;
+pub use self::faults::{FAULTS, Fault};
 use self::{
     failure::Failure,
     reader::{Reader, Request},
@@ -107,7 +109,7 @@ impl SqliteStore {
     /// sendoff wrote it, [`Error::is_unusable`] if it is no store or cannot be read or written,
     /// [`Error::is_full`] if there is no room for it. Nothing was changed then.
     pub fn open(path: impl AsRef<Path>, options: SqliteOptions) -> Result<Self> {
-        Self::open_with(path.as_ref(), options, Texts::new(&[]))
+        Self::open_with(path.as_ref(), options, Texts::new())
     }
 
     /// Copies the store at `from`, as it is now, to the new file `to`, without owning it: the process
@@ -134,7 +136,9 @@ impl SqliteStore {
         options: SqliteOptions,
         faults: &[Fault],
     ) -> Result<Self> {
-        Self::open_with(path.as_ref(), options, Texts::new(faults))
+        let mut texts = Texts::new();
+        faults.iter().for_each(|fault| texts.plant(fault));
+        Self::open_with(path.as_ref(), options, texts)
     }
 
     /// Ends as a killed process would: what was called and not committed is lost, nothing is

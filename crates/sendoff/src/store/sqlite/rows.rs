@@ -114,7 +114,7 @@ pub(super) fn record(
         cells.broken = true;
         State::Unknown
     });
-    let (starting_at, started_at) = (cells.maybe_at(25), cells.maybe_at(26));
+    let (starting_at, started_at) = (cells.maybe_at(24), cells.maybe_at(25));
     let mut record = JobRecord {
         guid: cells.guid(13),
         queue: lane.queue.to_string(),
@@ -132,7 +132,7 @@ pub(super) fn record(
         starting_at,
         started_at,
         ended_at: cells.maybe_at(20),
-        wait_us: cells.get(27),
+        wait_us: cells.get(26),
         took_us: started_at.zip(starting_at).map(|(started, starting)| started.micros_since(starting)),
         attempt: cells.get(6),
         max_attempts: cells.get(7),
@@ -144,12 +144,12 @@ pub(super) fn record(
         possible_duplicate: cells.get(18),
         cancel_requested_at: cells.maybe_at(21),
         quarantined: cells.get(16),
-        clock_skew_us: cells.get(28),
+        clock_skew_us: cells.get(27),
         submitted_by: cells.actor(11, actors)?.as_deref().map(str::to_owned),
     };
     // A receipt may be empty, so that started_at has to say whether there is one.
     if started_at.is_some() {
-        record.receipt = Some(Receipt { status: cells.get(29), pid: cells.get(30) });
+        record.receipt = Some(Receipt { status: cells.get(28), pid: cells.get(29) });
     }
     record.quarantined |= cells.broken;
     Ok(record)
@@ -215,10 +215,10 @@ impl Cells<'_> {
     }
 
     fn last_error(&mut self) -> Option<LastError> {
-        let code = self.get::<Option<u8>>(31)?;
+        let code = self.get::<Option<u8>>(30)?;
         let class = CLASSES.get(usize::from(code)).copied();
         self.broken |= class.is_none();
-        Some(LastError { class: class?, message: self.get(32), at: self.at(33) })
+        Some(LastError { class: class?, message: self.get(31), at: self.at(32) })
     }
 
     fn no_lane(&mut self) -> Arc<Lane> {

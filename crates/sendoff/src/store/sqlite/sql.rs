@@ -8,16 +8,8 @@ use std::{
 
 use rusqlite::{Connection, Statement};
 
-/// A deliberate mistake: in the statement of this name, the first `from` becomes `to`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fault {
-    /// The statement's name.
-    pub statement: &'static str,
-    /// Part of its text.
-    pub from: &'static str,
-    /// What stands there instead.
-    pub to: &'static str,
-}
+#[cfg(feature = "testing")]
+use super::faults::Fault;
 
 macro_rules! statements {
     ($($name:ident: $text:expr;)*) => {
@@ -218,17 +210,18 @@ statements! {
 pub(super) struct Texts(Vec<Cow<'static, str>>);
 
 impl Texts {
+    pub(super) fn new() -> Self {
+        Self(TEXTS.iter().map(|(_, text)| Cow::Borrowed(*text)).collect())
+    }
+
     /// # Panics
-    /// If a fault names no statement, or its text is not found there.
-    pub(super) fn new(faults: &[Fault]) -> Self {
-        let mut texts: Vec<Cow<'static, str>> = TEXTS.iter().map(|(_, text)| Cow::Borrowed(*text)).collect();
-        for fault in faults {
-            let place = TEXTS.iter().position(|(name, _)| *name == fault.statement);
-            let text = &mut texts[place.unwrap_or_else(|| panic!("no statement {:?}", fault.statement))];
-            assert!(text.contains(fault.from), "{:?} is not in {text:?}", fault.from);
-            *text = Cow::Owned(text.replacen(fault.from, fault.to, 1));
-        }
-        Self(texts)
+    /// If the fault names no statement, or its text is not found there.
+    #[cfg(feature = "testing")]
+    pub(super) fn plant(&mut self, fault: &Fault) {
+        let place = TEXTS.iter().position(|(name, _)| *name == fault.statement);
+        let text = &mut self.0[place.unwrap_or_else(|| panic!("no statement {:?}", fault.statement))];
+        assert!(text.contains(fault.from), "{:?} is not in {text:?}", fault.from);
+        *text = Cow::Owned(text.replacen(fault.from, fault.to, 1));
     }
 
     pub(super) fn text(&self, name: Name) -> &str {
