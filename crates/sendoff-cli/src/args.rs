@@ -10,7 +10,14 @@ use sendoff::time::Span;
 #[command(name = "sendoff", version, after_help = MAIN_HELP, disable_help_subcommand = true)]
 pub(crate) struct Cli {
     /// What to log to stderr: error, warn, info, debug, trace, or a filter like sendoff=debug
-    #[arg(long, global = true, env = "SENDOFF_LOG", value_name = "FILTER", default_value = "warn")]
+    #[arg(
+        long,
+        global = true,
+        display_order = 100,
+        env = "SENDOFF_LOG",
+        value_name = "FILTER",
+        default_value = "warn"
+    )]
     pub(crate) log: String,
 
     #[command(subcommand)]
@@ -60,10 +67,6 @@ pub(crate) struct RunArgs {
     #[arg(value_name = "CMD", last = true, requires = "each_line")]
     pub(crate) command: Vec<String>,
 
-    /// With --each-line: processes alive at once [default: the number of CPUs]
-    #[arg(short = 'P', long, value_name = "N", env = "SENDOFF_PROCS", requires = "each_line", value_parser = at_least_1)]
-    pub(crate) procs: Option<usize>,
-
     /// The run's name, under which it is resumed [default: the file's path; stdin has none]
     #[arg(long = "run", value_name = "NAME", env = "SENDOFF_RUN", value_parser = name)]
     pub(crate) name: Option<String>,
@@ -90,15 +93,15 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "N", env = "SENDOFF_MAX_IN_FLIGHT", default_value = "1024", value_parser = at_least_1)]
     pub(crate) max_in_flight: usize,
 
-    /// Processes alive at once [default: 1024; with --each-line see -P]
-    #[arg(long, value_name = "N", env = "SENDOFF_MAX_RUNNING", conflicts_with = "procs", value_parser = at_least_1)]
+    /// Processes alive at once [default: 1024, with --each-line the number of CPUs]
+    #[arg(short = 'P', long, value_name = "N", env = "SENDOFF_MAX_RUNNING", value_parser = at_least_1)]
     pub(crate) max_running: Option<usize>,
 
     /// Requests under way to one host and port at once [default: 64]
     #[arg(long, value_name = "N", env = "SENDOFF_MAX_PER_DESTINATION", value_parser = at_least_1)]
     pub(crate) max_per_destination: Option<usize>,
 
-    /// Start processes without this command's environment (PATH is still used to find programs)
+    /// Start processes with nothing of this command's environment but PATH, HOME, LANG and TZ
     #[arg(long, env = "SENDOFF_CLEAN_ENV", value_parser = BoolishValueParser::new())]
     pub(crate) clean_env: bool,
 
@@ -167,10 +170,10 @@ pub(crate) struct SinkArgs {
 #[command(after_help = BACKUP_HELP)]
 pub(crate) struct BackupArgs {
     /// The store to copy
-    #[arg(long, value_name = "PATH", env = "SENDOFF_STORE", required_unless_present = "name", conflicts_with = "name")]
+    #[arg(long, value_name = "PATH", env = "SENDOFF_STORE", required_unless_present = "name")]
     pub(crate) store: Option<PathBuf>,
 
-    /// Copy the store of the run of this name instead (a name given by --run, or the file's path)
+    /// Without --store: the run whose store to copy, by the name given with --run or the file's path
     #[arg(long = "run", value_name = "NAME", env = "SENDOFF_RUN", value_parser = name)]
     pub(crate) name: Option<String>,
 
@@ -219,8 +222,8 @@ Each flag can be given by the environment variable that its help names.";
 
 const RUN_HELP: &str = "\
 A job, one a line (everything but `start` is optional):
-  {\"start\": {\"http\": {\"url\": \"http://127.0.0.1:8333/hook\", \"json\": {\"any\": \"value\"}}}, \"delay\": \"90s\"}
-  {\"start\": {\"process\": {\"program\": \"touch\", \"args\": [\"/tmp/x\"]}}, \"run_at\": \"2027-01-01T09:00[Europe/Paris]\"}
+  {\"start\": {\"http\": {\"url\": \"http://127.0.0.1:8333/\", \"json\": {\"a\": 1}}}, \"delay\": \"90s\"}
+  {\"start\": {\"process\": {\"program\": \"touch\", \"args\": [\"/tmp/x\"]}}, \"run_at\": \"2027-01-01T09:00:00Z\"}
   {\"start\": {\"simulated\": {\"delay\": \"1ms\"}}, \"guid\": \"018f2b1e-0000-7000-8000-000000000001\"}
 
 Examples:

@@ -13,9 +13,8 @@ pub(crate) struct Signals {
 
 impl Signals {
     pub(crate) fn listen() -> Result<Self, Failure> {
-        let take = |kind| {
-            signal(kind).map_err(|err| Failure::not_all(format!("cannot listen for signals: {err}")))
-        };
+        let take =
+            |kind| signal(kind).map_err(|err| Failure::not_all(format!("cannot listen for signals: {err}")));
         Ok(Self {
             interrupt: take(SignalKind::interrupt())?,
             terminate: take(SignalKind::terminate())?,

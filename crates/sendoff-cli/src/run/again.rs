@@ -22,23 +22,16 @@ pub(crate) async fn clear(store: &Arc<dyn Store>, key: &str, position: &Position
     // What a crash left starting becomes pending or unknown.
     while store.reclaim(ROWS, now).await? == ROWS {}
     cancel_pending(store, key).await?;
-    let prune = Prune {
-        before: Timestamp::MAX,
-        submitted_by: Some(key.to_owned()),
-        unknown_too: true,
-        limit: ROWS,
-    };
+    let prune =
+        Prune { before: Timestamp::MAX, submitted_by: Some(key.to_owned()), unknown_too: true, limit: ROWS };
     while store.prune(prune.clone()).await? > 0 {}
     Ok(())
 }
 
 /// Cancels what is pending of a run; how many.
 pub(crate) async fn cancel_pending(store: &Arc<dyn Store>, key: &str) -> sendoff::Result<usize> {
-    let filter = Filter {
-        state: Some(State::Pending),
-        submitted_by: Some(key.to_owned()),
-        ..Filter::default()
-    };
+    let filter =
+        Filter { state: Some(State::Pending), submitted_by: Some(key.to_owned()), ..Filter::default() };
     let mut page = PageRequest { limit: ROWS, row_budget: 100_000, ..PageRequest::default() };
     let mut cancelled = 0;
     loop {

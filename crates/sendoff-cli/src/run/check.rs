@@ -37,7 +37,10 @@ pub(crate) struct Found {
 pub(crate) const REPORTED: usize = 20;
 
 /// Checks every line from where `lines` stands to its end.
-pub(crate) fn check<R: io::BufRead + Buffered>(lines: &mut Lines<R>, source: &mut Source) -> io::Result<Found> {
+pub(crate) fn check<R: io::BufRead + Buffered>(
+    lines: &mut Lines<R>,
+    source: &mut Source,
+) -> io::Result<Found> {
     let mut found = Found::default();
     let mut names = Names::default();
     while let Some(line) = lines.next()? {
@@ -157,7 +160,10 @@ mod tests {
             job(r#","idempotency_key":"k","priority":1"#),
             job(""),
         ]);
-        assert_eq!(found.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, true, false, true, false, true]);
+        assert_eq!(
+            found.iter().map(Result::is_ok).collect::<Vec<_>>(),
+            [true, true, false, true, false, true]
+        );
         assert!(found[2].as_ref().unwrap_err().starts_with("guid: line 1 "));
         assert!(found[4].as_ref().unwrap_err().starts_with("idempotency_key: line 4 "));
     }

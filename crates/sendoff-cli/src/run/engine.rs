@@ -75,8 +75,7 @@ fn starters(args: &RunArgs) -> Result<Builder, Failure> {
 
 fn max_running(args: &RunArgs) -> Option<usize> {
     let cpus = || std::thread::available_parallelism().map_or(1, usize::from);
-    let of_each_line = args.each_line.as_ref().filter(|_| args.max_running.is_none()).map(|_| cpus());
-    args.procs.or(args.max_running).or(of_each_line)
+    args.max_running.or_else(|| args.each_line.is_some().then(cpus))
 }
 
 /// Refuses what the scheduler would refuse.

@@ -47,7 +47,12 @@ impl Store for Held {
     fn prune(&self, prune: Prune) -> StoreFuture<usize> {
         self.0.prune(prune)
     }
-    fn due(&self, after: Option<(Timestamp, JobId)>, until: Timestamp, limit: usize) -> StoreFuture<Vec<Header>> {
+    fn due(
+        &self,
+        after: Option<(Timestamp, JobId)>,
+        until: Timestamp,
+        limit: usize,
+    ) -> StoreFuture<Vec<Header>> {
         self.0.due(after, until, limit)
     }
     fn ready(&self, lane: Arc<Lane>, now: Timestamp, limit: usize) -> StoreFuture<Vec<Header>> {

@@ -87,9 +87,8 @@ impl Input {
     /// # Errors
     /// Exit 2: it cannot be read.
     pub(crate) fn lines(&self) -> Result<Lines<BufReader<Reader>>, Failure> {
-        let open = |path: &Path| {
-            File::open(path).map_err(|err| Failure::usage(format!("{}: {err}", self.label)))
-        };
+        let open =
+            |path: &Path| File::open(path).map_err(|err| Failure::usage(format!("{}: {err}", self.label)));
         let reader = match &self.kind {
             Kind::File(path) | Kind::Pipe(path) => Reader::File(open(path)?),
             Kind::Stdin => Reader::Stdin(io::stdin()),

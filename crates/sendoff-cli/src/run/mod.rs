@@ -129,7 +129,10 @@ async fn execute(
     prepared.position = position;
     if outcome.interrupted && !args.output.quiet {
         let starting = prepared.store.counts().await.map_or(0, |counts| counts.total(State::Starting));
-        eprintln!("stopping: {} under way may end first; Ctrl-C again ends at once", counted(starting, "start"));
+        eprintln!(
+            "stopping: {} under way may end first; Ctrl-C again ends at once",
+            counted(starting, "start")
+        );
     }
     tokio::select! {
         stopped = scheduler.shutdown(args.grace.duration()) => {
@@ -200,7 +203,8 @@ async fn finish(args: &RunArgs, mut prepared: Prepared, outcome: Outcome) -> Res
         }
     }
     store.close().await.map_err(failed)?;
-    if let (true, Exit::Ok, Place::File(path)) = (prepared.private, exit, &place) {
+    let worthless = exit == Exit::Ok || summary.all.jobs() == 0;
+    if let (true, true, Place::File(path)) = (prepared.private, worthless, &place) {
         remove_store(path);
     } else if prepared.private && !args.output.quiet {
         eprintln!("the records of this run are kept in {place}");
@@ -234,7 +238,8 @@ fn is_resumable(prepared: &Prepared) -> bool {
 /// How to go on.
 fn resumption(prepared: &Prepared) -> String {
     if !is_resumable(prepared) {
-        let why = if prepared.place == Place::Memory { "a store in memory" } else { "stdin without --run NAME" };
+        let why =
+            if prepared.place == Place::Memory { "a store in memory" } else { "stdin without --run NAME" };
         return format!("a run of {why} cannot be resumed");
     }
     let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());

@@ -116,10 +116,9 @@ async fn stored_position(
     place: &Place,
 ) -> Result<Option<Position>, Failure> {
     let stored = store.bookmark(key.to_owned()).await.map_err(|err| engine::failure(place, &err))?;
-    stored
-        .map(|bytes| Position::read(&bytes))
-        .transpose()
-        .map_err(|why| Failure::store(format!("{place}: the run {} cannot be resumed: {why}", &key["run:".len()..])))
+    stored.map(|bytes| Position::read(&bytes)).transpose().map_err(|why| {
+        Failure::store(format!("{place}: the run {} cannot be resumed: {why}", &key["run:".len()..]))
+    })
 }
 
 fn source(args: &RunArgs, input: &Input) -> Result<Source, Failure> {
@@ -130,19 +129,18 @@ fn source(args: &RunArgs, input: &Input) -> Result<Source, Failure> {
     Ok(Source::new(input.form.clone(), lookup, check))
 }
 
-fn refuse_bad(
-    label: &str,
-    found: &check::Found,
-    args: &RunArgs,
-    position: &Position,
-) -> Result<(), Failure> {
+fn refuse_bad(label: &str, found: &check::Found, args: &RunArgs, position: &Position) -> Result<(), Failure> {
     let none = found.jobs == 0 && position.lines == 0;
     if found.bad_lines > 0 && (none || !args.skip_invalid) {
         report(label, &found.bad, args.output.json);
         let more = found.bad_lines - found.bad.len() as u64;
         let more = if more > 0 { format!(" ({more} more than are shown)") } else { String::new() };
         let cure = if found.jobs > 0 { "; --skip-invalid starts the others" } else { "" };
-        let lines = if found.bad_lines == 1 { "1 line is bad".into() } else { format!("{} lines are bad", found.bad_lines) };
+        let lines = if found.bad_lines == 1 {
+            "1 line is bad".into()
+        } else {
+            format!("{} lines are bad", found.bad_lines)
+        };
         return Err(Failure::usage(format!("{label}: {lines}{more}, and nothing was started{cure}")));
     }
     if none {
@@ -206,7 +204,10 @@ fn changed_words(label: &str, changed: &Changed, position: &Position) -> String 
             format!("{label}:{first}: a line from here to line {last} has changed since the run consumed it")
         }
         Changed::Shorter { lines } => {
-            format!("{label}:{lines}: the input ends here, but the run has consumed {} lines of it", position.lines)
+            format!(
+                "{label}:{lines}: the input ends here, but the run has consumed {} lines of it",
+                position.lines
+            )
         }
     };
     format!(

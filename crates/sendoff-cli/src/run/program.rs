@@ -156,10 +156,9 @@ mod tests {
             );
         }
         assert_eq!(
-            resolved(&mut lookup, r#"{"program":"./bin/tool","cwd":"x","stdout":"out","stderr":"/err"}"#).unwrap(),
-            format!(
-                r#"{{"cwd":"{at}/x","program":"{at}/./bin/tool","stderr":"/err","stdout":"{at}/out"}}"#
-            )
+            resolved(&mut lookup, r#"{"program":"./bin/tool","cwd":"x","stdout":"out","stderr":"/err"}"#)
+                .unwrap(),
+            format!(r#"{{"cwd":"{at}/x","program":"{at}/./bin/tool","stderr":"/err","stdout":"{at}/out"}}"#)
         );
     }
 

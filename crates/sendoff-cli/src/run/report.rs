@@ -158,8 +158,10 @@ pub(crate) fn printable(text: &str) -> String {
 fn table(summary: &Summary) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    let shown: Vec<State> =
-        State::ALL.into_iter().filter(|state| *state == State::Started || summary.all.count(*state) > 0).collect();
+    let shown: Vec<State> = State::ALL
+        .into_iter()
+        .filter(|state| *state == State::Started || summary.all.count(*state) > 0)
+        .collect();
     let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
     let mut head = vec![Cell::new("")];
     head.extend(shown.iter().map(|state| right(state.to_string())));
@@ -182,7 +184,8 @@ fn table(summary: &Summary) -> Table {
 /// Bars over classes of 1, 2, 5 times a power of ten.
 fn histogram(times: &Times) -> String {
     const WIDTH: u64 = 48;
-    let bounds: Vec<u64> = (1..=13).flat_map(|power| [1, 2, 5].map(|step| step * 10_u64.pow(power))).collect();
+    let bounds: Vec<u64> =
+        (1..=13).flat_map(|power| [1, 2, 5].map(|step| step * 10_u64.pow(power))).collect();
     let first = bounds.iter().position(|&bound| times.min() < bound).unwrap_or(0);
     let last = bounds.iter().position(|&bound| times.max() < bound).unwrap_or(bounds.len() - 1);
     let mut classes = Vec::new();
@@ -221,7 +224,13 @@ pub(crate) fn time(micros: u64) -> String {
         1_000_000..100_000_000 => (micros as f64 / 1e6, "s"),
         _ => return format!("{} s", grouped(micros / 1_000_000)),
     };
-    let decimals = if value < 9.995 { 2 } else if value < 99.95 { 1 } else { 0 };
+    let decimals = if value < 9.995 {
+        2
+    } else if value < 99.95 {
+        1
+    } else {
+        0
+    };
     format!("{value:.decimals$} {unit}")
 }
 

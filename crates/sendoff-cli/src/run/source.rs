@@ -51,7 +51,8 @@ impl Template {
     fn job(&self, line: &str) -> JobSpec {
         let words: Vec<_> = self.0.iter().map(|word| word.replace("{}", line)).collect();
         let (program, args) = words.split_first().expect("a template has a program");
-        let payload = to_raw_value(&json!({"program": program, "args": args})).expect("strings have a JSON form");
+        let payload =
+            to_raw_value(&json!({"program": program, "args": args})).expect("strings have a JSON form");
         JobSpec::raw("process", payload)
     }
 }

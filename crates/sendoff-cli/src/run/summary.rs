@@ -62,8 +62,10 @@ impl Default for Times {
 
 impl Times {
     fn note(&mut self, micros: i64) {
-        // It resizes itself, so that this cannot fail for what an i64 holds.
-        self.0.saturating_record(u64::try_from(micros).unwrap_or(0));
+        // It grows as needed; a time of more than 35 years counts as that.
+        const MOST: u64 = 1 << 50;
+        let grown = self.0.record(u64::try_from(micros).unwrap_or(0).min(MOST));
+        debug_assert!(grown.is_ok());
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -80,7 +82,11 @@ impl Times {
 
     /// How many lie within `low..high`.
     pub(crate) fn between(&self, low: u64, high: u64) -> u64 {
-        self.0.iter_recorded().filter(|at| (low..high).contains(&at.value_iterated_to())).map(|at| at.count_at_value()).sum()
+        self.0
+            .iter_recorded()
+            .filter(|at| (low..high).contains(&at.value_iterated_to()))
+            .map(|at| at.count_at_value())
+            .sum()
     }
 
     pub(crate) fn min(&self) -> u64 {

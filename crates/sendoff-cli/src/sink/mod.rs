@@ -5,14 +5,15 @@ mod server;
 
 use std::process::ExitCode;
 
-pub(crate) use ledger::Totals;
 use ledger::Ledger;
+pub(crate) use ledger::Totals;
 pub(crate) use server::Sink;
 
 use crate::{
     args::SinkArgs,
     failure::{Exit, Failure},
-    out, signals::Signals,
+    out,
+    signals::Signals,
 };
 
 /// Serves until Ctrl-C or SIGTERM.

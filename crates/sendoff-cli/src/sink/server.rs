@@ -167,7 +167,8 @@ async fn respond(answer: &Answer, request: Request<Incoming>) -> Result<Response
     if !answer.delay.is_zero() {
         tokio::time::sleep(answer.delay).await;
     }
-    let header = |name| head.headers.get(name).and_then(|value: &hyper::header::HeaderValue| value.to_str().ok());
+    let header =
+        |name| head.headers.get(name).and_then(|value: &hyper::header::HeaderValue| value.to_str().ok());
     let guid = header("x-sendoff-guid").or_else(|| header("idempotency-key"));
     let attempt = header("x-sendoff-attempt").and_then(|text| text.parse().ok());
     answer.ledger.note(guid, attempt);

@@ -25,13 +25,23 @@ fn lines(pipe: &mut impl BufRead, count: usize) -> Vec<String> {
 fn each_line_is_one_argument_whatever_it_holds() {
     let place = Place::new();
     let mut pipe = pipe(&place);
-    place.write("lines", "plain\n\nwith  two spaces \n$(touch pwned); `x` 'y' \"z\"\n{} -- *\nlast without newline");
-    let args = ["run", "--json", "--each-line", "lines", "--", "sh", "-c", r#"printf '<%s>\n' "$1" > pipe"#, "sh"];
+    place.write(
+        "lines",
+        "plain\n\nwith  two spaces \n$(touch pwned); `x` 'y' \"z\"\n{} -- *\nlast without newline",
+    );
+    let args =
+        ["run", "--json", "--each-line", "lines", "--", "sh", "-c", r#"printf '<%s>\n' "$1" > pipe"#, "sh"];
     let summary = place.run(args).code(0).json();
     assert_eq!(summary["counts"]["started"], 5);
     assert_eq!(
         lines(&mut pipe, 5),
-        ["<$(touch pwned); `x` 'y' \"z\">", "<last without newline>", "<plain>", "<with  two spaces >", "<{} -- *>"]
+        [
+            "<$(touch pwned); `x` 'y' \"z\">",
+            "<last without newline>",
+            "<plain>",
+            "<with  two spaces >",
+            "<{} -- *>"
+        ]
     );
     assert!(!place.path("pwned").exists());
 
@@ -61,7 +71,10 @@ fn only_so_many_processes_are_alive_at_once() {
 fn lines_that_are_no_argument_are_refused() {
     let place = Place::new();
     place.write("nul", b"good\nwith \0 nul\n");
-    place.run(["run", "--each-line", "nul", "--", "touch", "{}"]).code(2).stderr_has("nul:2: a NUL at column 6");
+    place
+        .run(["run", "--each-line", "nul", "--", "touch", "{}"])
+        .code(2)
+        .stderr_has("nul:2: a NUL at column 6");
     place.write("latin", b"good\n\xe9t\xe9\n");
     place.run(["run", "--each-line", "latin", "--", "touch", "{}"]).code(2).stderr_has("latin:2: not UTF-8");
     place.run(["run", "--each-line", "nul", "--", "no-such-program", "{}"]).code(2).stderr_has("in PATH");

@@ -43,7 +43,12 @@ impl Place {
     }
 
     pub(crate) fn append(&self, name: &str, content: &str) {
-        fs::OpenOptions::new().append(true).open(self.path(name)).unwrap().write_all(content.as_bytes()).unwrap();
+        fs::OpenOptions::new()
+            .append(true)
+            .open(self.path(name))
+            .unwrap()
+            .write_all(content.as_bytes())
+            .unwrap();
     }
 
     pub(crate) fn read(&self, name: &str) -> String {

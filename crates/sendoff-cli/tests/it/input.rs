@@ -13,7 +13,12 @@ fn refused(line: impl AsRef<[u8]>, words: &str) {
     jobs.extend_from_slice(line.as_ref());
     jobs.extend_from_slice(b"\n");
     place.write("jobs", jobs);
-    place.run(["run", "jobs"]).code(2).stderr_has("jobs:2: ").stderr_has(words).stderr_has("nothing was started");
+    place
+        .run(["run", "jobs"])
+        .code(2)
+        .stderr_has("jobs:2: ")
+        .stderr_has(words)
+        .stderr_has("nothing was started");
     assert!(!trace.exists(), "a job was started");
     assert!(place.stores().is_empty(), "a store was made");
 }
@@ -31,15 +36,23 @@ fn a_bad_line_is_named_with_its_field() {
         (format!("{{{simulated},\"run_at\":\"1969-12-31T23:59:59Z\"}}"), "run_at: "),
         (format!("{{{simulated},\"run_at\":\"10000-01-01T00:00:00Z\"}}"), "run_at: "),
         (
-            format!("{{{simulated},\"run_at\":\"2030-01-02T00:00:00Z\",\"expires_at\":\"2030-01-01T00:00:00Z\"}}"),
+            format!(
+                "{{{simulated},\"run_at\":\"2030-01-02T00:00:00Z\",\"expires_at\":\"2030-01-01T00:00:00Z\"}}"
+            ),
             "expires_at: ",
         ),
-        (r#"{"start":{"simulated":{"delay":"1ms"},"http":{"url":"http://127.0.0.1/"}}}"#.into(), "two starters"),
+        (
+            r#"{"start":{"simulated":{"delay":"1ms"},"http":{"url":"http://127.0.0.1/"}}}"#.into(),
+            "two starters",
+        ),
         (r#"{"start":{"magic":{}}}"#.into(), "start: there is no starter \"magic\""),
         (r#"{"start":{"http":{"url":"ftp://127.0.0.1/"}}}"#.into(), "start.http.url: "),
         (r#"{"start":{"http":{"url":"http://"}}}"#.into(), "start.http.url: "),
         (r#"{"start":{"process":{"program":"/tmp"}}}"#.into(), "start.process.program: "),
-        (r#"{"start":{"process":{"program":"no-such-program-anywhere"}}}"#.into(), "is no program \"no-such-program-anywhere\" in PATH"),
+        (
+            r#"{"start":{"process":{"program":"no-such-program-anywhere"}}}"#.into(),
+            "is no program \"no-such-program-anywhere\" in PATH",
+        ),
         (r#"{"start":{"process":{"program":"true","args":["a\u0000b"]}}}"#.into(), "start.process.args"),
         ("not json".into(), "expected"),
         ("{} {}".into(), "missing field `start`"),

@@ -9,7 +9,8 @@ fn the_summary_has_counts_times_and_a_histogram() {
     let place = Place::new();
     place.write("jobs", simulated(20));
     let ended = place.run(["run", "jobs"]).code(0);
-    for words in ["started", "wait p50", "took p50", "simulated", "20 starts in ", " a second", "█", "  < "] {
+    for words in ["started", "wait p50", "took p50", "simulated", "20 starts in ", " a second", "█", "  < "]
+    {
         assert!(ended.stdout.contains(words), "{words}\n{ended}");
     }
     assert_eq!(ended.stderr, "", "{ended}");
@@ -73,9 +74,15 @@ fn records_tell_all_and_replace_an_older_file_only_when_whole() {
     for record in records.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
         assert_eq!(record["state"], "started");
         let stamp = |name: &str| record[name].as_str().unwrap().to_owned();
-        assert!(stamp("queued_at") < stamp("starting_at") && stamp("starting_at") < stamp("started_at"), "{record}");
+        assert!(
+            stamp("queued_at") < stamp("starting_at") && stamp("starting_at") < stamp("started_at"),
+            "{record}"
+        );
         assert_eq!(record["expires_at"], Value::Null);
-        assert_eq!(record["submitted_by"], format!("run:{}", place.path("jobs").canonicalize().unwrap().display()));
+        assert_eq!(
+            record["submitted_by"],
+            format!("run:{}", place.path("jobs").canonicalize().unwrap().display())
+        );
     }
     let leftovers = std::fs::read_dir(place.path(".")).unwrap();
     let names: Vec<_> = leftovers.map(|entry| entry.unwrap().file_name()).collect();
@@ -89,7 +96,10 @@ fn records_tell_all_and_replace_an_older_file_only_when_whole() {
 fn what_failed_is_named_with_its_error() {
     let place = Place::new();
     place.write("data", "no program");
-    place.write("jobs", format!("{}{}", r#"{"start":{"process":{"program":"./data"}}}"#, "\n") + &simulated(1));
+    place.write(
+        "jobs",
+        format!("{}{}", r#"{"start":{"process":{"program":"./data"}}}"#, "\n") + &simulated(1),
+    );
     let ended = place.run(["run", "jobs"]).code(1).stdout_has("failed:");
     assert!(ended.stdout.to_lowercase().contains("permission denied"), "{ended}");
     let summary = place.run(["run", "jobs", "--json"]).code(1).json();

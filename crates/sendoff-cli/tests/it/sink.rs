@@ -54,10 +54,12 @@ fn it_counts_and_keeps_a_ledger_of_every_request() {
 #[test]
 fn totals_tell_repeats_and_requests_without_a_guid() {
     let place = Place::new();
-    let mut running = place.spawn(place.command(["sink", "--json", "--listen", "127.0.0.1:0", "--status", "503"]));
+    let mut running =
+        place.spawn(place.command(["sink", "--json", "--listen", "127.0.0.1:0", "--status", "503"]));
     let mut stdout = running.stdout();
     let listening: Value = serde_json::from_str(&next_line(&mut stdout)).unwrap();
-    let address = listening["listening"].as_str().unwrap().trim_start_matches("http://").trim_end_matches('/');
+    let address =
+        listening["listening"].as_str().unwrap().trim_start_matches("http://").trim_end_matches('/');
     let address = address.parse().unwrap();
     let guid = "X-Sendoff-Guid: 018f2b1e-0000-7000-8000-00000000000a\r\n";
     for head in [guid, guid, "Idempotency-Key: other\r\n", "", "Content-Length: 0\r\n"] {

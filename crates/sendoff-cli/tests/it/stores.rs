@@ -31,7 +31,11 @@ fn a_store_in_use_is_named() {
     running.end().code(0);
     place.run(["run", "jobs", "--store", "copy.db"]).code(0);
     endpoint.drain();
-    assert_eq!(endpoint.counts.values().copied().collect::<Vec<_>>(), [2], "the copy held the job as starting");
+    assert_eq!(
+        endpoint.counts.values().copied().collect::<Vec<_>>(),
+        [2],
+        "the copy held the job as starting"
+    );
 }
 
 #[test]
