@@ -39,17 +39,18 @@ impl Progress {
     /// Goes on until it is dropped.
     pub(crate) async fn run(&self, store: &Arc<dyn Store>) {
         let every = if self.bar.is_some() { BAR } else { LINES };
-        let mut before = (SystemClock.elapsed(), 0, true);
+        // What a run before this one left behind is no rate.
+        let ended_before = store.counts().await.map_or(0, |counts| ended(&counts));
+        let mut before = (SystemClock.elapsed(), ended_before);
         loop {
             tokio::time::sleep(every).await;
             let Ok(counts) = store.counts().await else { continue };
             let now = SystemClock.elapsed();
             let ended = ended(&counts);
-            let (then, ended_then, first) = before;
+            let (then, ended_then) = before;
             let seconds = now.saturating_sub(then).as_secs_f64().max(1e-3);
-            // What a run before this one left behind is no rate.
-            let rate = if first { 0.0 } else { ended.saturating_sub(ended_then) as f64 / seconds };
-            before = (now, ended, false);
+            let rate = ended.saturating_sub(ended_then) as f64 / seconds;
+            before = (now, ended);
             let mut message = format!(" ended, {}", grouped(rate.round() as u64));
             message.push_str(" a second");
             for state in [State::Starting, State::Pending, State::Failed, State::Unknown] {

@@ -160,8 +160,7 @@ pub(super) fn check_store(path: &Path) -> Result<()> {
     let failed = |err| open_error(path, err);
     let conn = connect(path).map_err(failed)?;
     check(&conn, path, failed)?;
-    let application: i32 =
-        conn.query_row("PRAGMA application_id", [], |row| row.get(0)).map_err(failed)?;
+    let application: i32 = conn.query_row("PRAGMA application_id", [], |row| row.get(0)).map_err(failed)?;
     if application != APPLICATION_ID {
         return Err(unusable(path, "it is empty; name another file"));
     }
