@@ -112,6 +112,17 @@ impl SqliteStore {
         Self::open_with(path.as_ref(), options, Texts::new())
     }
 
+    /// Copies the store at `from`, as it is now, to the new file `to`, without owning it: the process
+    /// that owns it, if there is one, goes on. `to` is whole or absent. Blocks the caller.
+    ///
+    /// # Errors
+    /// [`Error::is_unusable`] if `from` is no store or `to` exists or cannot be written,
+    /// [`Error::is_newer`], [`Error::is_full`].
+    pub fn backup_file(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> {
+        open::check_store(from.as_ref())?;
+        backup::backup(from.as_ref(), to.as_ref())
+    }
+
     /// Opens the store with deliberate mistakes in its statements.
     ///
     /// # Errors

@@ -111,22 +111,7 @@ fn lock(path: &Path) -> Result<File> {
 
 /// The writer's connection: checks what the file is and brings its schema up to date.
 pub(super) fn open_writer(path: &Path, options: &SqliteOptions) -> Result<Connection> {
-    let failed = |err: rusqlite::Error| match err.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase) => {
-            unusable(path, "it is not a sendoff store (not an SQLite database); name another file")
-        }
-        Some(ErrorCode::DatabaseBusy) => Error::new(
-            ErrorKind::Locked,
-            format!("another program holds the store {} locked; close it and try again", path.display()),
-        ),
-        Some(ErrorCode::DiskFull) => {
-            Error::new(ErrorKind::Full, format!("no room for the store {}; free some space", path.display()))
-        }
-        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
-            unusable(path, "this user may not write it; check its owner and mode").with_source(err)
-        }
-        _ => unusable(path, "SQLite cannot open it").with_source(err),
-    };
+    let failed = |err| open_error(path, err);
     let mut conn = connect(path).map_err(failed)?;
     check(&conn, path, failed)?;
     let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(failed)?;
@@ -149,6 +134,37 @@ pub(super) fn open_writer(path: &Path, options: &SqliteOptions) -> Result<Connec
         conn.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).map_err(failed)?;
     }
     Ok(conn)
+}
+
+fn open_error(path: &Path, err: rusqlite::Error) -> Error {
+    match err.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => {
+            unusable(path, "it is not a sendoff store (not an SQLite database); name another file")
+        }
+        Some(ErrorCode::DatabaseBusy) => Error::new(
+            ErrorKind::Locked,
+            format!("another program holds the store {} locked; close it and try again", path.display()),
+        ),
+        Some(ErrorCode::DiskFull) => {
+            Error::new(ErrorKind::Full, format!("no room for the store {}; free some space", path.display()))
+        }
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+            unusable(path, "this user may not write it; check its owner and mode").with_source(err)
+        }
+        _ => unusable(path, "SQLite cannot open it").with_source(err),
+    }
+}
+
+/// Refuses a file that is no store of ours, without owning it.
+pub(super) fn check_store(path: &Path) -> Result<()> {
+    let failed = |err| open_error(path, err);
+    let conn = connect(path).map_err(failed)?;
+    check(&conn, path, failed)?;
+    let application: i32 = conn.query_row("PRAGMA application_id", [], |row| row.get(0)).map_err(failed)?;
+    if application != APPLICATION_ID {
+        return Err(unusable(path, "it is empty; name another file"));
+    }
+    Ok(())
 }
 
 /// A connection that only reads, or only checkpoints.

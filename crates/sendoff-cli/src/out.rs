@@ -1,0 +1,28 @@
+//! Writing to stdout. A reader that went away (`| head`) is no reason to stop starting jobs.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+/// One line.
+pub(crate) fn line(text: &str) -> Result<(), Failure> {
+    bytes(format!("{text}\n").as_bytes())
+}
+
+/// One line of JSON.
+pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
+    line(&serde_json::to_string(value).expect("what is printed has a JSON form"))
+}
+
+/// These bytes.
+pub(crate) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(err) if err.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::not_all(format!("stdout cannot be written: {err}")))
+        }
+        _ => Ok(()),
+    }
+}

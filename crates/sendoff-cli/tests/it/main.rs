@@ -1,0 +1,13 @@
+//! The command as its users meet it: the built binary, its exit codes, what it prints.
+
+mod each_line;
+mod endpoint;
+mod generated;
+mod harness;
+mod input;
+mod interrupt;
+mod output;
+mod resume;
+mod sink;
+mod stores;
+mod stream;
