@@ -72,3 +72,8 @@ pub use scheduler::{
 };
 pub use state::State;
 pub use time::Timestamp;
+
+/// The program in the README.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+pub struct Readme;
