@@ -80,7 +80,8 @@ impl Refusal {
         Self { field: field.into(), message: message.into() }
     }
 
-    /// Reads a payload, refusing what does not fit its type with the field's path.
+    /// Reads a payload, refusing what does not fit its type with the field's path. The refusal
+    /// does not repeat a value of the wrong type, which may be a secret.
     ///
     /// # Errors
     /// [`Refusal`], naming the field.
@@ -90,6 +91,10 @@ impl Refusal {
             let path = err.path().to_string();
             let text = err.into_inner().to_string();
             let words = text.rsplit_once(" at line ").map_or(text.as_str(), |(words, _)| words);
+            let words = match words.rsplit_once(", expected ") {
+                Some((wrong, expected)) if wrong.starts_with("invalid ") => format!("expected {expected}"),
+                _ => words.to_owned(),
+            };
             Self::new(if path == "." { "" } else { &path }, words)
         })
     }

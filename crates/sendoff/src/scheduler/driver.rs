@@ -54,7 +54,7 @@ enum Answer {
     Claimed(Vec<JobId>, Result<Vec<Option<Claimed>>>),
     Settled(Vec<Settlement>, Result<Vec<Settled>>),
     Cancelled(Vec<Reply<CancelVerdict>>, Result<Vec<CancelVerdict>>),
-    Changed(Reply<Option<Changed>>, Result<Option<Changed>>),
+    Changed(Reply<Option<Changed>>, Box<Result<Option<Changed>>>),
     Reached(Reply<()>, Result<()>),
     Due(Result<Vec<Header>>),
     Lanes(Result<Vec<Arc<Lane>>>),
@@ -314,11 +314,11 @@ impl Driver {
                 }
                 Command::Reschedule { guid, run_at, reply } => {
                     let answer = store.reschedule(guid, run_at, now);
-                    self.answers.push(answer.map(|result| Answer::Changed(reply, result)).boxed());
+                    self.answers.push(answer.map(|result| Answer::Changed(reply, result.into())).boxed());
                 }
                 Command::Resolve { guid, to, reply } => {
                     let answer = store.resolve(guid, to, now);
-                    self.answers.push(answer.map(|result| Answer::Changed(reply, result)).boxed());
+                    self.answers.push(answer.map(|result| Answer::Changed(reply, result.into())).boxed());
                 }
                 Command::Barrier(reply) => {
                     // Writes take effect, and are answered, in the order of their calls.
@@ -392,7 +392,7 @@ impl Driver {
             }
             Answer::Cancelled(replies, result) => self.cancelled(replies, result)?,
             Answer::Changed(reply, result) => {
-                let result = passable(result)?;
+                let result = passable(*result)?;
                 if let Ok(Some(changed)) = &result
                     && changed.applied
                 {

@@ -3,6 +3,7 @@
 mod behaviours;
 #[cfg(feature = "http")]
 mod http_starter;
+mod layers;
 mod memory_store;
 #[cfg(feature = "process")]
 mod process_starter;

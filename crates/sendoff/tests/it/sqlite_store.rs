@@ -1,6 +1,7 @@
 //! The SQLite store, sound and with planted faults.
 
 use futures_util::{FutureExt, future::BoxFuture};
+use proptest::proptest;
 use sendoff::{
     ports::Store,
     store::{
@@ -12,6 +13,8 @@ use sendoff::{
         model::{Factory, Subject},
     },
 };
+
+use crate::random_life;
 
 /// At most so many of the clients' names stay out of their index: few, so that some are moved.
 struct OnDisk {
@@ -104,4 +107,13 @@ fn each_planted_fault_is_found() {
     });
     let missed = missed.into_inner().expect("no panic");
     assert!(missed.is_empty(), "{} cases do not find {missed:#?}", CASES.len());
+}
+
+proptest! {
+    #![proptest_config(random_life::cases(32))]
+
+    #[test]
+    fn random_lives_agree_with_the_model(ops in random_life::life(60)) {
+        random_life::live(&OnDisk { names: 4, fault: None }, ops);
+    }
 }

@@ -119,3 +119,38 @@ impl Link {
         .await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::AsyncReadExt,
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    /// The retry on another connection rests on this: what comes back was not sent.
+    #[tokio::test]
+    async fn a_request_to_a_closed_connection_comes_back() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        drop(listener.accept().await.unwrap());
+        near.readable().await.unwrap();
+        let mut link = Link::new(Stream::Plain(near)).await.unwrap();
+        let mut error = link.exchange(Request::new(Full::from("body"))).await.unwrap_err();
+        assert!(error.take_message().is_some(), "{error:?}");
+        assert!(!link.is_idle());
+    }
+
+    #[tokio::test]
+    async fn a_request_that_was_sent_does_not_come_back() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let mut link = Link::new(Stream::Plain(near)).await.unwrap();
+        let (mut far, _) = listener.accept().await.unwrap();
+        let close = async move { far.read(&mut [0; 1]).await.unwrap() };
+        let (result, read) = tokio::join!(link.exchange(Request::new(Full::from("body"))), close);
+        let mut error = result.unwrap_err();
+        assert!(error.take_message().is_none() && read == 1, "{error:?}");
+    }
+}

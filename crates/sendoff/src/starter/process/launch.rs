@@ -79,7 +79,7 @@ impl Launcher {
     ) -> Result<(Pid, &'a Reaper), StartError> {
         let permanent =
             |Refusal { field, message }: Refusal| StartError::permanent(format!("{field}: {message}"));
-        let process = Process::read(&attempt.payload).map_err(permanent)?;
+        let process: Process = Refusal::read(&attempt.payload).map_err(permanent)?;
         let ready = self.ready(process).map_err(permanent)?;
         let facts = env::facts(attempt).map_err(|_| StartError::permanent("the queue's name holds a NUL"))?;
 

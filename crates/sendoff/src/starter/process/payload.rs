@@ -7,7 +7,6 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use crate::{job::Payload, ports::Refusal};
 
@@ -105,18 +104,6 @@ impl Process {
     pub fn stderr(mut self, path: impl Into<String>) -> Self {
         self.stderr = Some(path.into());
         self
-    }
-
-    /// Reads a payload; a refusal does not repeat a value, which may be a secret.
-    pub(super) fn read(payload: &RawValue) -> Result<Self, Refusal> {
-        Refusal::read(payload).map_err(|mut refusal| {
-            if refusal.message.starts_with("invalid ") {
-                let expected =
-                    refusal.message.rsplit_once(", expected ").map_or("another type", |(_, it)| it);
-                refusal.message = format!("expected {expected}");
-            }
-            refusal
-        })
     }
 }
 
@@ -348,8 +335,8 @@ mod tests {
             (r#"{"args":[]}"#, "", "missing field `program`"),
             (r#"{"program":"/bin/true","argv":[]}"#, "argv", "unknown field `argv`"),
         ] {
-            let payload = RawValue::from_string(json.to_owned()).unwrap();
-            let refusal = Process::read(&payload).unwrap_err();
+            let payload = serde_json::value::RawValue::from_string(json.to_owned()).unwrap();
+            let refusal = Refusal::read::<Process>(&payload).unwrap_err();
             assert_eq!(refusal.field, field, "{json}: {refusal:?}");
             assert!(refusal.message.contains(words), "{json}: {refusal:?}");
             assert!(!refusal.message.contains("hunter2"), "{json}: {refusal:?}");

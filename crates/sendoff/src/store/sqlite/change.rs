@@ -7,7 +7,7 @@ use rusqlite::{OptionalExtension, params};
 use super::{
     names::{guid_name, key_name, look_up_own, may_be_own},
     rows::{self, class_code, job_id, row_id},
-    sql::Name,
+    sql::Sql,
     writer::Writer,
 };
 use crate::{
@@ -39,15 +39,15 @@ fn claim_one(
     now: Timestamp,
 ) -> rusqlite::Result<Option<Claimed>> {
     let Writer { st, lanes, actors, .. } = writer;
-    let row = st[Name::Job].query_row([row_id(id)], |row| rows::kept(row, lanes, actors)).optional()?;
+    let row = st[Sql::Job].query_row([row_id(id)], |row| rows::kept(row, lanes, actors)).optional()?;
     let Some(kept) = row else { return Ok(None) };
     let Some(job) = kept.job else {
         if kept.state == PENDING {
-            st[Name::Quarantine].execute([row_id(id)])?;
+            st[Sql::Quarantine].execute([row_id(id)])?;
         }
         return Ok(None);
     };
-    if st[Name::Claim].execute(params![row_id(id), now.as_micros(), node])? == 0 {
+    if st[Sql::Claim].execute(params![row_id(id), now.as_micros(), node])? == 0 {
         return Ok(None);
     }
     writer.moved(kept.lane, Some(kept.state), Some(STARTING))?;
@@ -89,32 +89,32 @@ fn settle_one(writer: &mut Writer<'_>, settlement: &Settlement, now: Timestamp) 
         Outcome::Started { started_at, receipt } => {
             let started = started_at.as_micros();
             let values = params![id, fence, begun, skew, started, receipt.status, receipt.pid, now];
-            ended(st[Name::Started].execute(values)?, State::Started)
+            ended(st[Sql::Started].execute(values)?, State::Started)
         }
         Outcome::Retry { next_at, ambiguous, error } => {
             let (class, message, at) = error_cells(error);
             let next = next_at.as_micros();
             let values = params![id, fence, begun, skew, next, now, ambiguous, class, message, at];
-            st[Name::Retry].query_row(values, |row| row.get(0)).optional()?
+            st[Sql::Retry].query_row(values, |row| row.get(0)).optional()?
         }
         Outcome::Failed { ambiguous, error } => {
             let (class, message, at) = error_cells(error);
             let values = params![id, fence, begun, skew, now, ambiguous, class, message, at];
-            ended(st[Name::Failed].execute(values)?, State::Failed)
+            ended(st[Sql::Failed].execute(values)?, State::Failed)
         }
         Outcome::Unknown { error } => {
             let (class, message, at) = error_cells(error);
             let values = params![id, fence, begun, skew, now, class, message, at];
-            ended(st[Name::Unknown].execute(values)?, State::Unknown)
+            ended(st[Sql::Unknown].execute(values)?, State::Unknown)
         }
         Outcome::Expired => {
-            ended(st[Name::Overdue].execute(params![id, fence, begun, skew, now])?, State::Expired)
+            ended(st[Sql::Overdue].execute(params![id, fence, begun, skew, now])?, State::Expired)
         }
         Outcome::Released { next_at, error } => {
             let (class, message, at) = error.as_ref().map(error_cells).unzip3();
             let next = next_at.as_micros();
             let values = params![id, fence, begun, skew, next, now, class, message, at];
-            st[Name::Release].query_row(values, |row| row.get(0)).optional()?
+            st[Sql::Release].query_row(values, |row| row.get(0)).optional()?
         }
     };
     let Some(after) = after else {
@@ -149,11 +149,11 @@ pub(super) fn cancel(
 fn cancel_one(writer: &mut Writer<'_>, guid: &Guid, now: Timestamp) -> rusqlite::Result<CancelVerdict> {
     let Some(id) = find(writer, guid)? else { return Ok(CancelVerdict::NotFound) };
     let Some((before, lane)) = peek(writer, id)? else { return Ok(CancelVerdict::NotFound) };
-    let cancelled = writer.st[Name::Cancel].execute(params![id, now.as_micros()])? > 0;
+    let cancelled = writer.st[Sql::Cancel].execute(params![id, now.as_micros()])? > 0;
     if cancelled {
         writer.moved(lane, Some(before), Some(State::Cancelled.code()))?;
     } else {
-        writer.st[Name::LateCancel].execute(params![id, now.as_micros()])?;
+        writer.st[Sql::LateCancel].execute(params![id, now.as_micros()])?;
     }
     let Some(record) = record(writer, id)?.map(Box::new) else { return Ok(CancelVerdict::NotFound) };
     Ok(match record.state {
@@ -167,7 +167,7 @@ pub(super) fn reschedule(
     (guid, run_at): &(Guid, Timestamp),
 ) -> Answer<Option<Changed>> {
     let Some(id) = find(writer, guid)? else { return Ok(Ok(None)) };
-    let applied = writer.st[Name::Reschedule].execute(params![id, run_at.as_micros()])? > 0;
+    let applied = writer.st[Sql::Reschedule].execute(params![id, run_at.as_micros()])? > 0;
     changed(writer, id, applied)
 }
 
@@ -182,12 +182,12 @@ pub(super) fn resolve(
         Resolution::Started => (State::Started, None),
         Resolution::Failed => (State::Failed, None),
         Resolution::Pending => {
-            (State::Pending, Some(writer.st[Name::ResolvePending].execute(params![id, now])?))
+            (State::Pending, Some(writer.st[Sql::ResolvePending].execute(params![id, now])?))
         }
     };
     let rows = match rows {
         Some(rows) => rows,
-        None => writer.st[Name::ResolveEnded].execute(params![id, now, after.code()])?,
+        None => writer.st[Sql::ResolveEnded].execute(params![id, now, after.code()])?,
     };
     if rows > 0 {
         writer.moved(lane, Some(before), Some(after.code()))?;
@@ -198,7 +198,7 @@ pub(super) fn resolve(
 fn changed(writer: &mut Writer<'_>, id: i64, applied: bool) -> Answer<Option<Changed>> {
     let Some(record) = record(writer, id)? else { return Ok(Ok(None)) };
     let Writer { st, lanes, .. } = writer;
-    let header = st[Name::Header].query_row([id], |row| rows::header(row, lanes)).optional()?.flatten();
+    let header = st[Sql::Header].query_row([id], |row| rows::header(row, lanes)).optional()?.flatten();
     Ok(Ok(Some(Changed { applied, header, record })))
 }
 
@@ -217,7 +217,7 @@ pub(super) fn reclaim(writer: &mut Writer<'_>, (limit, now): &(usize, Timestamp)
             class_code(crate::job::ErrorClass::Crash),
             state::CRASHED,
         ];
-        let row = writer.st[Name::Reclaim].query_row(values, |row| Ok((row.get(0)?, row.get(1)?)));
+        let row = writer.st[Sql::Reclaim].query_row(values, |row| Ok((row.get(0)?, row.get(1)?)));
         if let Some((after, lane)) = row.optional()? {
             writer.moved(lane, Some(STARTING), Some(after))?;
             reclaimed += 1;
@@ -229,22 +229,22 @@ pub(super) fn reclaim(writer: &mut Writer<'_>, (limit, now): &(usize, Timestamp)
 pub(super) fn expire(writer: &mut Writer<'_>, (limit, now): &(usize, Timestamp)) -> Answer<Expired> {
     let now = now.as_micros();
     let limit = i64::try_from(*limit).unwrap_or(i64::MAX);
-    let past: Vec<(i64, Option<[u8; 16]>, i64)> = writer.st[Name::PastDeadline]
+    let past: Vec<(i64, Option<[u8; 16]>, i64)> = writer.st[Sql::PastDeadline]
         .query_map([now, limit], |row| Ok((row.get(0)?, row.get(1).ok(), row.get(2)?)))?
         .collect::<rusqlite::Result<_>>()?;
     let mut ended = Vec::with_capacity(past.len());
     for (id, guid, lane_id) in past {
         let (Some(guid), Some(lane)) = (guid, writer.lanes.get(lane_id)?) else {
-            writer.st[Name::Quarantine].execute([id])?;
+            writer.st[Sql::Quarantine].execute([id])?;
             continue;
         };
-        let after = writer.st[Name::Expire].query_row([id, now], |row| row.get(0)).optional()?;
+        let after = writer.st[Sql::Expire].query_row([id, now], |row| row.get(0)).optional()?;
         if let Some(after) = after {
             writer.moved(lane_id, Some(PENDING), Some(after))?;
             ended.push((job_id(id), Guid::from_bytes(guid), lane, known(after)));
         }
     }
-    let next: Option<i64> = writer.st[Name::NextDeadline].query_row([], |row| row.get(0))?;
+    let next: Option<i64> = writer.st[Sql::NextDeadline].query_row([], |row| row.get(0))?;
     Ok(Ok(Expired { ended, next: next.and_then(Timestamp::from_micros) }))
 }
 
@@ -257,7 +257,7 @@ pub(super) fn prune(writer: &mut Writer<'_>, prune: &Prune) -> Answer<usize> {
         },
     };
     let mut ids: Vec<i64> = Vec::new();
-    let kinds: &[Name] = if prune.unknown_too { &[Name::Ended, Name::EndedUnknown] } else { &[Name::Ended] };
+    let kinds: &[Sql] = if prune.unknown_too { &[Sql::Ended, Sql::EndedUnknown] } else { &[Sql::Ended] };
     for &kind in kinds {
         let room = i64::try_from(prune.limit - ids.len()).unwrap_or(i64::MAX);
         let values = params![prune.before.as_micros(), submitter, room];
@@ -267,7 +267,7 @@ pub(super) fn prune(writer: &mut Writer<'_>, prune: &Prune) -> Answer<usize> {
     }
     let mut pruned = 0;
     for id in ids {
-        let row = writer.st[Name::Delete].query_row([id], |row| {
+        let row = writer.st[Sql::Delete].query_row([id], |row| {
             let (lane, state): (i64, u8) = (row.get(0)?, row.get(1)?);
             let own: bool = row.get(2)?;
             Ok((lane, state, own, row.get(3).ok(), row.get::<_, Option<Box<str>>>(4)?))
@@ -292,17 +292,17 @@ fn known(code: u8) -> State {
 }
 
 fn peek(writer: &mut Writer<'_>, id: i64) -> rusqlite::Result<Option<(u8, i64)>> {
-    writer.st[Name::Peek].query_row([id], |row| Ok((row.get(0)?, row.get(1)?))).optional()
+    writer.st[Sql::Peek].query_row([id], |row| Ok((row.get(0)?, row.get(1)?))).optional()
 }
 
 fn record(writer: &mut Writer<'_>, id: i64) -> rusqlite::Result<Option<JobRecord>> {
     let Writer { st, lanes, actors, .. } = writer;
-    st[Name::Record].query_row([id], |row| rows::record(row, lanes, actors)).optional()
+    st[Sql::Record].query_row([id], |row| rows::record(row, lanes, actors)).optional()
 }
 
 /// The row of this guid.
 fn find(writer: &mut Writer<'_>, guid: &Guid) -> rusqlite::Result<Option<i64>> {
-    if let Some(id) = look_up_own(&mut writer.st[Name::OwnGuid], guid)? {
+    if let Some(id) = look_up_own(&mut writer.st[Sql::OwnGuid], guid)? {
         return Ok(Some(id));
     }
     writer.names.find(&guid_name(guid))

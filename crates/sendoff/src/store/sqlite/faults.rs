@@ -71,6 +71,6 @@ faults! {
     "pages of records repeat one": List "id > ?1" => "id >= ?1";
     "counts hold the last change only": Count "n = n + excluded.n" => "n = excluded.n";
     "a bookmark is not moved": SetBookmark "SET value = excluded.value" => "SET value = value";
-    "a name is never found again": NameJob "name = ?1" => "name = ?1 AND 0";
+    "a name is never found again": JobNamed "name = ?1" => "name = ?1 AND 0";
     "what waits for its index is lost": NameLog "ORDER BY seq" => "WHERE 0";
 }

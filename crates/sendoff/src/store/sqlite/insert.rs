@@ -7,7 +7,7 @@ use rusqlite::{OptionalExtension, params};
 use super::{
     names::{ClientName, guid_name, key_name, look_up_own, may_be_own},
     rows::{delivery_code, job_id},
-    sql::Name,
+    sql::Sql,
     writer::Writer,
 };
 use crate::{
@@ -67,7 +67,7 @@ pub(super) fn insert(
         });
     }
     if let Some((name, value)) = &batch.bookmark {
-        writer.st[Name::SetBookmark].execute(params![name, value])?;
+        writer.st[Sql::SetBookmark].execute(params![name, value])?;
     }
     Ok(Ok(inserted))
 }
@@ -116,10 +116,10 @@ fn stored(
 ) -> rusqlite::Result<Option<Holder>> {
     let mut row = writer.names.find(name)?;
     if row.is_none() && is_guid {
-        row = look_up_own(&mut writer.st[Name::OwnGuid], &job.guid)?;
+        row = look_up_own(&mut writer.st[Sql::OwnGuid], &job.guid)?;
     }
     let Some(row) = row else { return Ok(None) };
-    let found = writer.st[Name::Identity].query_row([row], |row| {
+    let found = writer.st[Sql::Identity].query_row([row], |row| {
         let guid = Guid::from_bytes(row.get(0)?);
         let key: Option<Box<str>> = row.get(2)?;
         let named = if is_guid { guid == job.guid } else { key == job.idempotency_key };
@@ -143,7 +143,7 @@ fn insert_row(writer: &mut Writer<'_>, batch: &InsertBatch, new: &NewJob) -> rus
         Some(_) => (State::Starting.code(), 1),
     };
     let id = writer.next_id;
-    writer.st[Name::Insert].execute(params![
+    writer.st[Sql::Insert].execute(params![
         id,
         state,
         lane,

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use rusqlite::{Connection, OptionalExtension, Statement, params};
 
-use super::sql::{Name, Texts};
+use super::sql::{Sql, Texts};
 use crate::job::Lane;
 
 /// Past this many, a cache forgets all and reads again what is asked for.
@@ -43,10 +43,10 @@ impl<'c> Lanes<'c> {
     pub(super) fn new(conn: &'c Connection, texts: &Texts) -> rusqlite::Result<Self> {
         let prepare = |name| conn.prepare(texts.text(name));
         Ok(Self {
-            find: prepare(Name::LaneId)?,
-            read: prepare(Name::LaneText)?,
-            add: prepare(Name::NewLane)?,
-            set_busy: prepare(Name::LaneBusy)?,
+            find: prepare(Sql::LaneId)?,
+            read: prepare(Sql::LaneText)?,
+            add: prepare(Sql::NewLane)?,
+            set_busy: prepare(Sql::LaneBusy)?,
             known: HashMap::new(),
             ids: HashMap::new(),
         })
@@ -103,7 +103,14 @@ impl<'c> Lanes<'c> {
         Ok(())
     }
 
-    /// Forgets what may no longer be so: the transaction was undone, or a lane became idle.
+    /// The lane was found without pending jobs, and the table says so. For the writer.
+    pub(super) fn idle(&mut self, id: i64) {
+        if let Some(known) = self.known.get_mut(&id) {
+            known.busy = false;
+        }
+    }
+
+    /// Forgets what may no longer be so: the transaction was undone.
     pub(super) fn forget(&mut self) {
         self.known.clear();
         self.ids.clear();
@@ -131,9 +138,9 @@ impl<'c> Actors<'c> {
     pub(super) fn new(conn: &'c Connection, texts: &Texts) -> rusqlite::Result<Self> {
         let prepare = |name| conn.prepare(texts.text(name));
         Ok(Self {
-            find: prepare(Name::ActorId)?,
-            read: prepare(Name::ActorText)?,
-            add: prepare(Name::NewActor)?,
+            find: prepare(Sql::ActorId)?,
+            read: prepare(Sql::ActorText)?,
+            add: prepare(Sql::NewActor)?,
             known: HashMap::new(),
             ids: HashMap::new(),
         })

@@ -8,7 +8,7 @@ use std::{
 use rusqlite::{Connection, OptionalExtension, Statement, params};
 use sha2::{Digest, Sha256};
 
-use super::sql::{Name, Texts};
+use super::sql::{Sql, Texts};
 use crate::guid::Guid;
 
 /// A byte for the kind and 16 bytes: the guid itself, or the truncated SHA-256 of a key.
@@ -105,7 +105,7 @@ impl<'c> Names<'c> {
         let prepare = |name| conn.prepare(texts.text(name));
         let mut recent = Recent::default();
         let (mut first_seq, mut last_seq) = (None, 0);
-        let mut rows = prepare(Name::NameLog)?;
+        let mut rows = prepare(Sql::NameLog)?;
         let mut rows = rows.query([])?;
         while let Some(row) = rows.next()? {
             last_seq = row.get(0)?;
@@ -114,11 +114,11 @@ impl<'c> Names<'c> {
         }
         let mut names = Self {
             recent: Arc::new(RwLock::new(recent)),
-            index: prepare(Name::NameJob)?,
-            put: prepare(Name::PutName)?,
-            drop: prepare(Name::DropName)?,
-            log: prepare(Name::LogName)?,
-            cut: prepare(Name::CutNameLog)?,
+            index: prepare(Sql::JobNamed)?,
+            put: prepare(Sql::PutName)?,
+            drop: prepare(Sql::DropName)?,
+            log: prepare(Sql::LogName)?,
+            cut: prepare(Sql::CutNameLog)?,
             keep,
             staged: HashMap::new(),
             first_seq: first_seq.unwrap_or(1),

@@ -1,7 +1,7 @@
 //! The threads that read, each with its own connection; they never wait for the writer.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     sync::{Arc, Condvar, Mutex, PoisonError},
 };
 
@@ -12,7 +12,7 @@ use super::{
     names::{self, SharedRecent, guid_name, look_up_own},
     rows::{self, job_id, row_id},
     shared::Shared,
-    sql::{Name, Statements},
+    sql::{Sql, Statements},
 };
 use crate::{
     guid::Guid,
@@ -109,9 +109,9 @@ impl Reader<'_> {
                 return Ok(Vec::new());
             }
             later_than = at.as_micros();
-            headers.take(st[Name::DueSame].query(params![later_than, row_id(id)])?)?;
+            headers.take(st[Sql::DueSame].query(params![later_than, row_id(id)])?)?;
         }
-        headers.take(st[Name::DueLater].query(params![later_than, until.as_micros()])?)?;
+        headers.take(st[Sql::DueLater].query(params![later_than, until.as_micros()])?)?;
         Ok(headers.found)
     }
 
@@ -126,7 +126,7 @@ impl Reader<'_> {
         let mut headers = Headers { found: Vec::new(), limit, lanes, shared };
         // One seek for each priority: rows that are not due yet lie between.
         for priority in (0..=9).rev() {
-            headers.take(st[Name::Ready].query(params![id, priority, now.as_micros()])?)?;
+            headers.take(st[Sql::Ready].query(params![id, priority, now.as_micros()])?)?;
         }
         Ok(headers.found)
     }
@@ -136,27 +136,27 @@ impl Reader<'_> {
             Some(lane) => (&*lane.queue, &*lane.starter, stored_destination(lane)),
             None => ("", "", String::new()),
         };
-        let mut rows = self.st[Name::BusyLanes].query(params![queue, starter, destination])?;
+        let mut rows = self.st[Sql::BusyLanes].query(params![queue, starter, destination])?;
         let mut found = Vec::new();
         while found.len() < limit {
             let Some(row) = rows.next()? else { break };
             if row.get(4)? {
                 found.extend(lane(row.get(1)?, row.get(2)?, row.get_ref(3)?.as_str()?).map(Arc::new));
             } else {
-                push(&self.shared.idle_lanes, row.get(0)?);
+                note(&self.shared.idle_lanes, row.get(0)?);
             }
         }
         Ok(found)
     }
 
     pub(super) fn get(&mut self, guid: &Guid) -> rusqlite::Result<Option<JobRecord>> {
-        let id = match look_up_own(&mut self.st[Name::OwnGuid], guid)? {
+        let id = match look_up_own(&mut self.st[Sql::OwnGuid], guid)? {
             Some(id) => Some(id),
-            None => names::look_up(&self.recent, &mut self.st[Name::NameJob], &guid_name(guid))?,
+            None => names::look_up(&self.recent, &mut self.st[Sql::JobNamed], &guid_name(guid))?,
         };
         let Some(id) = id else { return Ok(None) };
         let Self { st, lanes, actors, .. } = self;
-        let record = st[Name::Record].query_row([id], |row| rows::record(row, lanes, actors)).optional()?;
+        let record = st[Sql::Record].query_row([id], |row| rows::record(row, lanes, actors)).optional()?;
         Ok(record.filter(|record| record.guid == *guid))
     }
 
@@ -172,7 +172,7 @@ impl Reader<'_> {
         let after = page.after.map_or(0, row_id);
         // One more than is looked at says whether there is a next page.
         let budget = i64::try_from(page.row_budget.max(1)).unwrap_or(i64::MAX - 1);
-        let mut rows = st[Name::List].query(params![after, budget + 1])?;
+        let mut rows = st[Sql::List].query(params![after, budget + 1])?;
         let mut found = Page::default();
         let (mut looked, mut last) = (0, page.after);
         while let Some(row) = rows.next()? {
@@ -199,7 +199,7 @@ impl Reader<'_> {
 
     pub(super) fn counts(&mut self) -> rusqlite::Result<Counts> {
         let mut counts = Counts::default();
-        let mut rows = self.st[Name::Counts].query([])?;
+        let mut rows = self.st[Sql::Counts].query([])?;
         while let Some(row) = rows.next()? {
             if let Some(state) = State::from_code(row.get(1)?) {
                 let n = u64::try_from(row.get::<_, i64>(2)?).unwrap_or(0);
@@ -210,7 +210,7 @@ impl Reader<'_> {
     }
 
     pub(super) fn bookmark(&mut self, name: &str) -> rusqlite::Result<Option<Vec<u8>>> {
-        self.st[Name::Bookmark].query_row([name], |row| row.get(0)).optional()
+        self.st[Sql::Bookmark].query_row([name], |row| row.get(0)).optional()
     }
 }
 
@@ -222,8 +222,8 @@ fn matches(record: &JobRecord, filter: &Filter) -> bool {
         && filter.to.is_none_or(|to| record.run_at < to)
 }
 
-fn push<T>(list: &Mutex<Vec<T>>, item: T) {
-    list.lock().unwrap_or_else(PoisonError::into_inner).push(item);
+fn note(list: &Mutex<BTreeSet<i64>>, row: i64) {
+    list.lock().unwrap_or_else(PoisonError::into_inner).insert(row);
 }
 
 /// Headers as they are found. Rows that cannot be decoded are left out and told to the writer.
@@ -240,7 +240,7 @@ impl Headers<'_, '_> {
             let Some(row) = rows.next()? else { break };
             match rows::header(row, self.lanes)? {
                 Some(header) => self.found.push(header),
-                None => push(&self.shared.suspects, row.get(0)?),
+                None => note(&self.shared.suspects, row.get(0)?),
             }
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! What all threads of a store share.
 
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
     sync::{
         Mutex, PoisonError,
@@ -21,9 +22,9 @@ pub(super) struct Shared {
     pub(super) waiting: AtomicU64,
     pub(super) pool: Pool,
     /// Rows that a reader could not decode.
-    pub(super) suspects: Mutex<Vec<i64>>,
+    pub(super) suspects: Mutex<BTreeSet<i64>>,
     /// Lanes in which a reader found nothing pending.
-    pub(super) idle_lanes: Mutex<Vec<i64>>,
+    pub(super) idle_lanes: Mutex<BTreeSet<i64>>,
     /// Pages in the write-ahead log, as of the last commit.
     pub(super) log_pages: AtomicU32,
     pub(super) closed: AtomicBool,

@@ -15,10 +15,10 @@ macro_rules! statements {
     ($($name:ident: $text:expr;)*) => {
         /// A statement's name.
         #[derive(Debug, Clone, Copy)]
-        pub(super) enum Name { $($name),* }
+        pub(super) enum Sql { $($name),* }
 
         const TEXTS: &[(&str, &str)] = &[$((stringify!($name), $text)),*];
-        const NAMES: &[Name] = &[$(Name::$name),*];
+        const ALL: &[Sql] = &[$(Sql::$name),*];
     };
 }
 
@@ -196,11 +196,10 @@ statements! {
     NewActor: "INSERT INTO actor (name) VALUES (?1)";
 
     // Names that clients chose.
-    NameJob: "SELECT job FROM name_index WHERE name = ?1";
+    JobNamed: "SELECT job FROM name_index WHERE name = ?1";
     PutName: "INSERT INTO name_index (name, job) VALUES (?1, ?2)
               ON CONFLICT (name) DO UPDATE SET job = excluded.job";
     DropName: "DELETE FROM name_index WHERE name = ?1";
-    LastLogged: "SELECT coalesce(max(seq), 0) FROM name_log";
     LogName: "INSERT INTO name_log (seq, name, job) VALUES (?1, ?2, ?3)";
     NameLog: "SELECT seq, name, job FROM name_log ORDER BY seq";
     CutNameLog: "DELETE FROM name_log WHERE seq BETWEEN ?1 AND ?2";
@@ -224,7 +223,7 @@ impl Texts {
         *text = Cow::Owned(text.replacen(fault.from, fault.to, 1));
     }
 
-    pub(super) fn text(&self, name: Name) -> &str {
+    pub(super) fn text(&self, name: Sql) -> &str {
         &self.0[name as usize]
     }
 }
@@ -234,20 +233,57 @@ pub(super) struct Statements<'c>(Vec<Statement<'c>>);
 
 impl<'c> Statements<'c> {
     pub(super) fn prepare(conn: &'c Connection, texts: &Texts) -> rusqlite::Result<Self> {
-        NAMES.iter().map(|name| conn.prepare(texts.text(*name))).collect::<Result<_, _>>().map(Self)
+        ALL.iter().map(|name| conn.prepare(texts.text(*name))).collect::<Result<_, _>>().map(Self)
     }
 }
 
-impl<'c> Index<Name> for Statements<'c> {
+impl<'c> Index<Sql> for Statements<'c> {
     type Output = Statement<'c>;
 
-    fn index(&self, name: Name) -> &Statement<'c> {
+    fn index(&self, name: Sql) -> &Statement<'c> {
         &self.0[name as usize]
     }
 }
 
-impl<'c> IndexMut<Name> for Statements<'c> {
-    fn index_mut(&mut self, name: Name) -> &mut Statement<'c> {
+impl<'c> IndexMut<Sql> for Statements<'c> {
+    fn index_mut(&mut self, name: Sql) -> &mut Statement<'c> {
         &mut self.0[name as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Cost must not grow with the number of jobs, nor a step sort what it does not return.
+    #[test]
+    fn every_statement_on_jobs_is_a_search_in_the_order_of_an_index() {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(include_str!("sql/0001_jobs.sql")).unwrap();
+        let mut searched = 0;
+        for (name, text) in TEXTS.iter().filter(|(_, text)| text.contains(" job")) {
+            let mut explain = conn.prepare(&format!("EXPLAIN QUERY PLAN {text}")).unwrap();
+            let count = explain.parameter_count();
+            for parameter in 1..=count {
+                explain.raw_bind_parameter(parameter, 1).unwrap();
+            }
+            let mut steps = explain.raw_query();
+            while let Some(step) = steps.next().unwrap() {
+                let step: String = step.get(3).unwrap();
+                let walks = step.contains("SCAN job") || step.contains("TEMP B-TREE");
+                assert!(!walks, "{name}: {step}");
+                searched += usize::from(step.contains("SEARCH job"));
+            }
+        }
+        assert!(searched > 20, "{searched}");
+    }
+
+    #[test]
+    fn numbers_of_parameters_have_no_gap() {
+        for (name, text) in TEXTS {
+            let used = |n: usize| text.contains(&format!("?{n}"));
+            let highest = (1..20).rev().find(|n| used(*n)).unwrap_or(0);
+            assert!((1..=highest).all(used), "{name}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 //! and answers after the commit returned.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex, PoisonError, atomic::Ordering, mpsc},
 };
 
@@ -18,13 +18,15 @@ use super::{
     reader::Request,
     shared::Shared,
     space::Space,
-    sql::{Name, Statements},
+    sql::{Sql, Statements},
 };
 use crate::error::{Error, ErrorKind, Result};
 
 /// A transaction takes no further call once it has this many rows, so that no call waits long for
 /// those that came with it.
 const GROUP_ROWS: usize = 4_096;
+/// How often the writer lets others go first while it expects more calls.
+const YIELDS: u32 = 4;
 /// The writer itself checkpoints after so many commits or pages of log, so that the log can begin
 /// anew: one that is written while others checkpoint never ends.
 const CHECKPOINT_COMMITS: u32 = 512;
@@ -112,10 +114,10 @@ impl<'c> Writer<'c> {
     ) -> rusqlite::Result<Self> {
         let texts = &shared.texts;
         let mut st = Statements::prepare(conn, texts)?;
-        let left = st[Name::LeftStarting]
+        let left = st[Sql::LeftStarting]
             .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect::<rusqlite::Result<_>>()?;
-        let last_id: i64 = st[Name::LastId].query_row([], |row| row.get(0))?;
+        let last_id: i64 = st[Sql::LastId].query_row([], |row| row.get(0))?;
         Ok(Self {
             lanes: Lanes::new(conn, texts)?,
             actors: Actors::new(conn, texts)?,
@@ -169,9 +171,11 @@ impl<'c> Writer<'c> {
         queue: &mpsc::Receiver<Message>,
         checkpointer: &Checkpointer,
     ) -> Option<oneshot::Sender<Result<()>>> {
+        let mut last = 0;
         while let Ok(first) = queue.recv() {
             let mut next = Some(first);
             let (mut calls, mut reads, mut rows, mut close) = (Vec::new(), Vec::new(), 0, None);
+            let mut yields = 0;
             while let Some(message) = next {
                 match message {
                     Message::Write(call) => {
@@ -185,7 +189,15 @@ impl<'c> Writer<'c> {
                     }
                 }
                 next = if rows < GROUP_ROWS { queue.try_recv().ok() } else { None };
+                // Those whom the last commit answered are about to call again: a group of one now
+                // would make them wait for a sync of its own.
+                while next.is_none() && rows < GROUP_ROWS && calls.len() < last / 2 && yields < YIELDS {
+                    yields += 1;
+                    std::thread::yield_now();
+                    next = queue.try_recv().ok();
+                }
             }
+            last = calls.len();
             if self.shared.crashed.load(Ordering::Relaxed) {
                 return None;
             }
@@ -237,7 +249,7 @@ impl<'c> Writer<'c> {
             return Err(poison.again());
         }
         let failed = match self.work(calls) {
-            Ok(()) => match self.st[Name::Commit].execute([]) {
+            Ok(()) => match self.st[Sql::Commit].execute([]) {
                 Ok(_) => {
                     self.committed();
                     return Ok(());
@@ -260,7 +272,7 @@ impl<'c> Writer<'c> {
     }
 
     fn work(&mut self, calls: &mut [Box<dyn Operation>]) -> rusqlite::Result<()> {
-        self.st[Name::Begin].execute([])?;
+        self.st[Sql::Begin].execute([])?;
         self.tidy()?;
         for call in calls {
             call.run(self)?;
@@ -273,7 +285,7 @@ impl<'c> Writer<'c> {
             }
         }
         for ((queue, state), n) in counts {
-            self.st[Name::Count].execute(params![queue, state, n])?;
+            self.st[Sql::Count].execute(params![queue, state, n])?;
         }
         self.names.before_commit()
     }
@@ -281,11 +293,11 @@ impl<'c> Writer<'c> {
     /// What the readers found.
     fn tidy(&mut self) -> rusqlite::Result<()> {
         for row in take(&self.shared.suspects) {
-            self.st[Name::Quarantine].execute([row])?;
+            self.st[Sql::Quarantine].execute([row])?;
         }
         for lane in take(&self.shared.idle_lanes) {
-            if self.st[Name::LaneIdle].execute([lane])? > 0 {
-                self.lanes.forget();
+            if self.st[Sql::LaneIdle].execute([lane])? > 0 {
+                self.lanes.idle(lane);
             }
         }
         Ok(())
@@ -316,7 +328,7 @@ impl<'c> Writer<'c> {
         (self.commits, self.log_grown) = (0, 0);
         if let Err(err) = super::checkpoint::passive(self.conn)
             && Failure::of(&err) == Failure::Fatal
-            && !self.poison.is_some()
+            && self.poison.is_none()
         {
             let err = Failure::Fatal.error(err, &self.shared.path);
             tracing::error!(error = %err, "the store is poisoned");
@@ -325,6 +337,6 @@ impl<'c> Writer<'c> {
     }
 }
 
-fn take<T>(list: &Mutex<Vec<T>>) -> Vec<T> {
+fn take(list: &Mutex<BTreeSet<i64>>) -> BTreeSet<i64> {
     std::mem::take(&mut *list.lock().unwrap_or_else(PoisonError::into_inner))
 }

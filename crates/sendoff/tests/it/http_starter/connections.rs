@@ -137,6 +137,34 @@ async fn a_huge_answer_costs_its_connection_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn an_answer_is_read_up_to_the_cap_and_not_beyond() {
+    let server = Server::start(|seen| {
+        let body = String::from_utf8(seen.body.clone()).unwrap();
+        let answer = match seen.header("x-chunked") {
+            Some(_) => format!("transfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len()),
+            None => format!("content-length: {}\r\n\r\n{body}", body.len()),
+        };
+        vec![send(&format!("HTTP/1.1 200 OK\r\n{answer}"))]
+    })
+    .await;
+    let starter = HttpStarter::builder().max_response_body(10).build().unwrap();
+    let [sized, chunked] =
+        [Http::post(server.url("/")), Http::post(server.url("/")).header("x-chunked", "1")];
+    for (payload, length, opened) in [
+        (&sized, 10, 1),
+        (&sized, 11, 1),
+        (&sized, 10, 2),
+        (&chunked, 10, 2),
+        (&chunked, 11, 2),
+        (&sized, 0, 3),
+    ] {
+        start(&starter, &payload.clone().body("x".repeat(length))).await.unwrap();
+        server.settled().await;
+        assert_eq!(server.opened(), opened, "{length}");
+    }
+}
+
+#[tokio::test]
 async fn nobody_waits_for_the_rest_of_an_answer() {
     let server = Server::start(|seen| {
         let rest = match seen.body.as_slice() {
