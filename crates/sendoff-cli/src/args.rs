@@ -79,8 +79,8 @@ pub(crate) struct RunArgs {
     #[arg(long, env = "SENDOFF_SKIP_INVALID", value_parser = BoolishValueParser::new())]
     pub(crate) skip_invalid: bool,
 
-    /// The store: a path, or memory [default: one SQLite file for each run in
-    /// $XDG_STATE_HOME/sendoff/runs]
+    /// The store: a path, or memory; what other runs left pending there is started too [default: one
+    /// SQLite file for each run in $XDG_STATE_HOME/sendoff/runs]
     #[arg(long, value_name = "PATH|memory", env = "SENDOFF_STORE")]
     pub(crate) store: Option<PathBuf>,
 

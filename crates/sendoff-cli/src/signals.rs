@@ -8,7 +8,8 @@ use crate::failure::Failure;
 pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
-    hangup: Signal,
+    /// None under nohup: a signal that is ignored stays ignored.
+    hangup: Option<Signal>,
 }
 
 impl Signals {
@@ -18,16 +19,29 @@ impl Signals {
         Ok(Self {
             interrupt: take(SignalKind::interrupt())?,
             terminate: take(SignalKind::terminate())?,
-            hangup: take(SignalKind::hangup())?,
+            hangup: if ignores_hangup() { None } else { Some(take(SignalKind::hangup())?) },
         })
     }
 
     /// Waits for the next one.
     pub(crate) async fn next(&mut self) {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => drop(hangup.recv().await),
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
-            _ = self.hangup.recv() => {}
+            () = hangup => {}
         }
     }
+}
+
+/// Whether SIGHUP, the first bit of the mask, is ignored; not if nobody can tell.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).map(str::trim);
+    mask.and_then(|mask| u64::from_str_radix(mask, 16).ok()).is_some_and(|mask| mask & 1 == 1)
 }

@@ -18,7 +18,7 @@ mod report;
 mod source;
 mod summary;
 
-use std::{path::Path, process::ExitCode, sync::Arc};
+use std::{io::IsTerminal, path::Path, process::ExitCode, sync::Arc};
 
 use sendoff::{
     Error, State,
@@ -102,7 +102,9 @@ async fn execute(
         json: args.output.json,
         position,
     };
-    let progress = (!args.output.quiet).then(|| Progress::new(prepared.total));
+    // Lines for people would be in the way of a program that reads stderr.
+    let shown = !args.output.quiet && (!args.output.json || std::io::stderr().is_terminal());
+    let progress = shown.then(|| Progress::new(prepared.total));
     let show = async {
         match &progress {
             Some(progress) => progress.run(&prepared.store).await,
@@ -129,10 +131,8 @@ async fn execute(
     prepared.position = position;
     if outcome.interrupted && !args.output.quiet {
         let starting = prepared.store.counts().await.map_or(0, |counts| counts.total(State::Starting));
-        eprintln!(
-            "stopping: {} under way may end first; Ctrl-C again ends at once",
-            counted(starting, "start")
-        );
+        let starts = counted(starting, "start");
+        note(args, &format!("stopping: {starts} under way may end first; Ctrl-C again ends at once"));
     }
     tokio::select! {
         stopped = scheduler.shutdown(args.grace.duration()) => {
@@ -207,13 +207,15 @@ async fn finish(args: &RunArgs, mut prepared: Prepared, outcome: Outcome) -> Res
     if let (true, true, Place::File(path)) = (prepared.private, worthless, &place) {
         remove_store(path);
     } else if prepared.private && !args.output.quiet {
-        eprintln!("the records of this run are kept in {place}");
+        note(args, &format!("the records of this run are kept in {place}"));
     }
     let remaining = summary.all.unfinished();
     if cancelled > 0 {
-        eprintln!("{} cancelled: {}", counted(cancelled as u64, "job"), resumption(&prepared));
+        let jobs = counted(cancelled as u64, "job");
+        note(args, &format!("{jobs} cancelled: {}", resumption(&prepared)));
     } else if remaining > 0 || (outcome.interrupted && !prepared.position.complete) {
-        eprintln!("{} not started yet; {}", counted(remaining, "job"), resumption(&prepared));
+        let jobs = counted(remaining, "job");
+        note(args, &format!("{jobs} not started yet; {}", resumption(&prepared)));
     }
     if let Some(failure) = failure {
         return Err(failure);
@@ -223,6 +225,15 @@ async fn finish(args: &RunArgs, mut prepared: Prepared, outcome: Outcome) -> Res
     }
     let early = outcome.interrupted && !prepared.position.complete;
     Ok(if early { Exit::NotAll } else { exit }.into())
+}
+
+/// Says something to whoever watches, on stderr.
+fn note(args: &RunArgs, words: &str) {
+    if args.output.json {
+        eprintln!("{}", serde_json::json!({ "note": words }));
+    } else {
+        eprintln!("{words}");
+    }
 }
 
 /// What the state of all jobs of a run means for the exit code.

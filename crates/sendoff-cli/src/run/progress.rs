@@ -28,8 +28,8 @@ impl Progress {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
             let template = match total {
-                Some(_) => "{bar:32} {human_pos} of {human_len}{msg}",
-                None => "{spinner} {human_pos}{msg}",
+                Some(_) => "{bar:24} {human_pos} of {human_len}{wide_msg}",
+                None => "{spinner} {human_pos}{wide_msg}",
             };
             bar.with_style(ProgressStyle::with_template(template).expect("the template is valid"))
         });

@@ -5,6 +5,8 @@ mod server;
 
 use std::process::ExitCode;
 
+use rustix::process::{Resource, getrlimit, setrlimit};
+
 use ledger::Ledger;
 pub(crate) use ledger::Totals;
 pub(crate) use server::Sink;
@@ -19,6 +21,7 @@ use crate::{
 /// Serves until Ctrl-C or SIGTERM.
 pub(crate) async fn run(args: SinkArgs) -> Result<ExitCode, Failure> {
     let mut signals = Signals::listen()?;
+    allow_descriptors();
     let ledger = Ledger::new(args.ledger.as_deref())?;
     let sink = Sink::listen(args.listen, args.status, args.delay.duration(), ledger).await?;
     let address = sink.address();
@@ -37,4 +40,13 @@ pub(crate) async fn run(args: SinkArgs) -> Result<ExitCode, Failure> {
         out::line(&totals.to_string())?;
     }
     Ok(Exit::Ok.into())
+}
+
+/// Each connection takes a descriptor: as many as the system lets this process have. It starts no
+/// other process that could be surprised by them.
+fn allow_descriptors() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // With fewer, connections wait for their turn.
+    let _ = setrlimit(Resource::Nofile, limit);
 }

@@ -80,3 +80,20 @@ fn a_stream_without_a_name_cancels_what_has_not_started() {
     assert_eq!(ended.json()["counts"]["cancelled"], 2);
     drop(stdin);
 }
+
+#[test]
+fn under_nohup_a_terminal_that_goes_away_stops_nothing() {
+    let place = Place::new();
+    let mut endpoint = Endpoint::answering(1);
+    place.write("jobs", http(endpoint.address, 2, ""));
+    let mut command = std::process::Command::new("nohup");
+    let plain = place.command(["run", "jobs", "--max-in-flight", "1", "--json"]);
+    command.arg(plain.get_program()).args(plain.get_args()).current_dir(place.path("."));
+    command.env("XDG_STATE_HOME", place.path("state"));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let running = place.spawn(command);
+    endpoint.wait_for(2);
+    running.signal(Signal::HUP);
+    endpoint.open();
+    assert_eq!(running.end().code(0).json()["counts"]["started"], 2);
+}

@@ -1,8 +1,10 @@
 //! Runs that are continued: after a crash, after they finished, with lines appended or changed.
 
+use std::{io::Write, process::Stdio};
+
 use crate::{
     endpoint::Endpoint,
-    harness::{Place, http, simulated},
+    harness::{Place, http, next_line, simulated},
 };
 
 /// Kills a run of 50 requests when 20 are answered and 4 are under way, and runs it again.
@@ -149,4 +151,55 @@ fn a_run_of_a_stream_is_resumed_by_its_name() {
     run(&simulated(5).replace("1ms", "2ms")).code(2).stderr_has("stdin:1: this line has changed");
     run("").code(2).stderr_has("the input ends here");
     assert_eq!(place.stores().len(), 1);
+}
+
+#[test]
+fn killed_while_it_reads_a_long_file_every_line_is_one_job() {
+    let place = Place::new();
+    place.write("jobs", simulated(8_000));
+    for accepted in [1, 3_000] {
+        let mut running = place.spawn(place.command(["run", "-q", "jobs"]));
+        let mut stdout = running.stdout();
+        for _ in 0..accepted {
+            assert!(!next_line(&mut stdout).is_empty());
+        }
+        running.kill();
+    }
+    let summary = place.run(["run", "jobs", "--json"]).code(0).json();
+    assert_eq!((&summary["jobs"], &summary["lines"]), (&8_000.into(), &8_000.into()), "{summary}");
+    assert_eq!(summary["counts"]["started"], 8_000);
+}
+
+#[test]
+fn a_named_stream_that_was_killed_goes_on_behind_what_was_accepted() {
+    let place = Place::new();
+    let mut endpoint = Endpoint::answering(0);
+    let first = simulated(1_500) + &http(endpoint.address, 1, "");
+    let args = ["run", "-", "--run", "stream", "--json"];
+    let mut command = place.command(args);
+    command.stdin(Stdio::piped());
+    let mut running = place.spawn(command);
+    let mut stdin = running.stdin();
+    stdin.write_all(first.as_bytes()).unwrap();
+    endpoint.wait_for(1);
+    running.kill();
+    endpoint.open();
+    let summary = place.run_with(first + &simulated(1_499), args).code(0).json();
+    assert_eq!((&summary["jobs"], &summary["counts"]["started"]), (&3_000.into(), &3_000.into()));
+}
+
+#[test]
+fn an_appended_line_that_conflicts_with_a_stored_job_is_named() {
+    let place = Place::new();
+    let job = r#"{"start":{"simulated":{"delay":"1ms"}},"idempotency_key":"k"}"#;
+    place.write("jobs", format!("{job}\n"));
+    place.run(["run", "jobs"]).code(0);
+    // The same content again is the same job.
+    place.append("jobs", &format!("{job}\n"));
+    let summary = place.run(["run", "jobs", "--json"]).code(0).json();
+    assert_eq!((&summary["jobs"], &summary["repeated_lines"]), (&1.into(), &1.into()));
+    place.append("jobs", &format!("{}{}", job.replace("1ms", "2ms"), "\n"));
+    place.run(["run", "jobs"]).code(2).stderr_has("jobs:3: idempotency_key: ");
+    let summary = place.run(["run", "jobs", "--json"]).code(1).json();
+    assert_eq!((&summary["jobs"], &summary["skipped_lines"]), (&1.into(), &1.into()));
 }
