@@ -221,8 +221,8 @@ impl Driver {
                 store.due(Some(after), Timestamp::MAX, limit).map(Answer::Due).boxed()
             }
             Action::Lanes { after, limit } => store.lanes(after, limit).map(Answer::Lanes).boxed(),
-            Action::Ready { lane, limit } => {
-                let answer = store.ready(lane.clone(), now.wall, limit);
+            Action::Ready { lane, until, limit } => {
+                let answer = store.ready(lane.clone(), until, limit);
                 answer.map(move |result| Answer::Ready(lane, limit, result)).boxed()
             }
             Action::Expire { limit } => store.expire(limit, now.wall).map(Answer::Expired).boxed(),
