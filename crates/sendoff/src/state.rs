@@ -327,11 +327,7 @@ impl Life {
                 State::Starting => self.cancel_requested_at = Some(self.cancel_requested_at.unwrap_or(now)),
                 _ => {}
             },
-            Transition::Expire => {
-                // An attempt that may have happened is not "expired before a start began".
-                let to = if self.possible_duplicate { State::Failed } else { State::Expired };
-                self.end(to, now);
-            }
+            Transition::Expire => self.expire(now),
             Transition::Reclaim => self.reclaim(facts, now),
             Transition::Reschedule { run_at } => {
                 self.run_at = *run_at;
@@ -397,12 +393,18 @@ impl Life {
                 self.possible_duplicate = true;
                 self.end(State::Unknown, now);
             }
-            Outcome::Expired => self.end(State::Expired, now),
+            Outcome::Expired => self.expire(now),
             Outcome::Released { next_at, .. } => {
                 self.attempt = self.attempt.saturating_sub(1);
                 self.back_to_pending(*next_at, now);
             }
         }
+    }
+
+    /// T9. An attempt that may have happened is not "expired before a start began".
+    fn expire(&mut self, now: Timestamp) {
+        let to = if self.possible_duplicate { State::Failed } else { State::Expired };
+        self.end(to, now);
     }
 
     /// T10. Keeps the fence: only a claim raises it, so that the attempt's late outcome still counts.

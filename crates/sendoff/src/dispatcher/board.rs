@@ -227,7 +227,10 @@ impl Board {
     /// The store may hold due jobs of this lane that were never shown here.
     pub(super) fn mark_truncated(&mut self, lane: &Arc<Lane>) {
         let key = self.lane_key(lane);
-        self.lanes[key].truncated = true;
+        let lane = &mut self.lanes[key];
+        lane.truncated = true;
+        // A refill under way does not show them either: another one is needed.
+        lane.dropped = lane.refilling;
         self.check_short(key);
     }
 
@@ -252,20 +255,14 @@ impl Board {
         self.update_head(key);
     }
 
-    /// The answer to a refill: the lane's first due jobs; `complete` if there were no more.
-    /// `taken` tells jobs that are being claimed already.
-    pub(super) fn refilled(
-        &mut self,
-        lane: &Arc<Lane>,
-        headers: impl Iterator<Item = Rank>,
-        complete: bool,
-        taken: impl Fn(JobId) -> bool,
-    ) {
+    /// The answer to a refill: the lane's first due jobs, without those that are taken already;
+    /// `complete` if the store had no more.
+    pub(super) fn refilled(&mut self, lane: &Arc<Lane>, ranks: Vec<Rank>, complete: bool) {
         let key = self.lane_key(lane);
         let lane = &mut self.lanes[key];
         lane.refilling = false;
         lane.truncated = !complete || lane.dropped;
-        lane.ready.extend(headers.filter(|rank| !taken(rank.2)));
+        lane.ready.extend(ranks);
         self.update_head(key);
         self.check_short(key);
         self.collect(key);
@@ -353,6 +350,10 @@ impl Board {
             lane.in_flight += 1;
         }
         let starter = self.lanes[key].gates[0];
+        let queue = &mut self.queues[self.lanes[key].queue];
+        if let Some(rate) = &queue.limits.rate {
+            queue.rate.give_back(rate);
+        }
         self.attempt_over(key, Load::Normal, now);
         if let Some(starter) = starter {
             self.run_ended_at(starter, now);
@@ -423,6 +424,11 @@ impl Board {
             self.queues[key].limits = limits;
             self.enter_ring(key);
         }
+    }
+
+    /// Whether the lane's starter pauses because this machine ran out of resources for it.
+    pub(super) fn is_resting(&self, lane: &Lane, now: Duration) -> bool {
+        self.starter_gates.get(&lane.starter).is_some_and(|(gate, _)| now < self.gates[*gate].shut_until)
     }
 
     /// Whether nothing of this queue may start because it is paused.

@@ -49,13 +49,18 @@ pub(super) struct RateState {
 impl RateState {
     /// When the next start may begin; in the past if it may begin now.
     pub(super) fn next(&self, rate: &Rate) -> Duration {
-        let tolerance = interval(rate) * rate.burst.saturating_sub(1);
+        let tolerance = interval(rate).saturating_mul(rate.burst.saturating_sub(1));
         self.theoretical_arrival.saturating_sub(tolerance)
     }
 
     /// Counts a start at `now`.
     pub(super) fn take(&mut self, rate: &Rate, now: Duration) {
-        self.theoretical_arrival = self.theoretical_arrival.max(now) + interval(rate);
+        self.theoretical_arrival = self.theoretical_arrival.max(now).saturating_add(interval(rate));
+    }
+
+    /// Takes back a start that was counted and did not come about.
+    pub(super) fn give_back(&mut self, rate: &Rate) {
+        self.theoretical_arrival = self.theoretical_arrival.saturating_sub(interval(rate));
     }
 }
 

@@ -98,7 +98,7 @@ pub(crate) enum Action {
     Settle(Vec<Settlement>),
     Due { after: (Timestamp, JobId), limit: usize },
     Lanes { after: Option<Arc<Lane>>, limit: usize },
-    Ready { lane: Arc<Lane>, limit: usize },
+    Ready { lane: Arc<Lane>, until: Timestamp, limit: usize },
     Expire { limit: usize },
 }
 
@@ -117,6 +117,9 @@ pub(crate) struct Dispatcher {
     window: Window,
     /// What is being claimed, to be put back if that fails.
     claiming: BTreeMap<JobId, (LaneKey, Header)>,
+    /// Of those claiming or in flight, the ones that were found due once more meanwhile: perhaps
+    /// rescheduled before the claim. If that was why the claim was lost, this is all that is known.
+    again: BTreeMap<JobId, Header>,
     in_flight: BTreeMap<JobId, InFlight>,
     /// Due jobs that must be started with nothing else in flight.
     alone: BTreeMap<JobId, Header>,
@@ -129,6 +132,8 @@ pub(crate) struct Dispatcher {
     next_deadline: Option<Timestamp>,
     expiring: bool,
     stopping: bool,
+    /// The latest that the wall clock was seen to be; it may have stepped back since.
+    latest: Timestamp,
     random: fastrand::Rng,
 }
 
@@ -138,6 +143,7 @@ impl Dispatcher {
             board: Board::new(limits, starters),
             window: Window::new(),
             claiming: BTreeMap::new(),
+            again: BTreeMap::new(),
             in_flight: BTreeMap::new(),
             alone: BTreeMap::new(),
             alone_in_flight: None,
@@ -148,6 +154,7 @@ impl Dispatcher {
             next_deadline: Some(Timestamp::MIN),
             expiring: false,
             stopping: false,
+            latest: Timestamp::MIN,
             random: fastrand::Rng::with_seed(seed),
         }
     }
@@ -171,6 +178,7 @@ impl Dispatcher {
     /// Takes note of an event and says what to do.
     pub(crate) fn handle(&mut self, now: Now, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();
+        self.latest = self.latest.max(now.wall);
         self.take_note(now, event, &mut actions);
         self.board.tick(now.elapsed);
         if self.stopping {
@@ -178,7 +186,7 @@ impl Dispatcher {
             return actions;
         }
         while let Some(header) = self.window.pop_due(now.wall) {
-            self.due(header);
+            self.due(now, header);
         }
         self.retry_settle(now, &mut actions);
         if self.store_retry_at.is_none_or(|at| at <= now.elapsed) {
@@ -192,12 +200,17 @@ impl Dispatcher {
     /// When to come back with [`Event::Tick`] if nothing else happens.
     pub(crate) fn next_wake(&self, now: Now) -> Option<Timestamp> {
         let later = |at: Duration| now.wall.saturating_add(at.saturating_sub(now.elapsed));
+        if self.stopping {
+            // Nothing but outcomes goes to the store any more.
+            return self.store_retry_at.filter(|_| !self.unsettled.is_empty()).map(later);
+        }
         if let Some(at) = self.store_retry_at {
             // Whatever else is due needs the store.
             return Some(later(at));
         }
-        let due = self.window.next_due().into_iter().chain(self.next_deadline);
-        due.filter(|_| !self.stopping).chain(self.board.next_wake().map(later)).min()
+        let deadline = self.next_deadline.filter(|_| !self.expiring);
+        let due = self.window.next_due().into_iter().chain(deadline);
+        due.chain(self.board.next_wake().map(later)).min()
     }
 
     /// Whether no attempt is under way and every outcome is stored.
@@ -238,6 +251,9 @@ impl Dispatcher {
                         None => {
                             self.board.withdrawn(lane, true, now.elapsed);
                             self.alone_in_flight.take_if(|alone| *alone == id);
+                            if let Some(header) = self.again.remove(&id) {
+                                self.due(now, header);
+                            }
                         }
                     }
                 }
@@ -248,7 +264,10 @@ impl Dispatcher {
                     let Some((lane, header)) = self.claiming.remove(&id) else { continue };
                     self.board.withdrawn(lane, true, now.elapsed);
                     self.alone_in_flight.take_if(|alone| *alone == id);
-                    self.due(header);
+                    self.due(now, header);
+                    if let Some(header) = self.again.remove(&id) {
+                        self.due(now, header);
+                    }
                 }
             }
             Event::Ended(ends) => self.ended(now, ends, actions),
@@ -288,7 +307,7 @@ impl Dispatcher {
                 }
             },
             Event::Ready { lane, limit, headers } => match headers {
-                Some(headers) => self.refilled(&lane, limit, headers),
+                Some(headers) => self.refilled(now, &lane, limit, headers),
                 None => {
                     self.board.refill_failed(&lane);
                     self.store_failed(now);
@@ -315,9 +334,12 @@ impl Dispatcher {
         self.next_deadline = self.next_deadline.into_iter().chain(deadline).min();
     }
 
-    fn due(&mut self, header: Header) {
+    fn due(&mut self, now: Now, header: Header) {
         if !self.board.knows(&header.lane) {
             // This program lacks the starter; the job waits for one that has it.
+        } else if header.next_at > now.wall {
+            // The wall clock stepped back.
+            self.window.add(header);
         } else if header.alone {
             self.alone.insert(header.id, header);
         } else {
@@ -325,18 +347,22 @@ impl Dispatcher {
         }
     }
 
-    fn refilled(&mut self, lane: &Arc<Lane>, limit: usize, headers: Vec<Header>) {
+    fn refilled(&mut self, now: Now, lane: &Arc<Lane>, limit: usize, headers: Vec<Header>) {
         let complete = headers.len() < limit;
-        let (alone, others): (Vec<_>, Vec<_>) = headers.into_iter().partition(|header| header.alone);
-        for header in alone {
-            if !self.is_taken(header.id) {
+        let mut ranks = Vec::with_capacity(headers.len());
+        for header in headers {
+            if header.next_at > now.wall {
+                // It was due before the wall clock stepped back; no scan would find it.
+                self.window.add(header);
+            } else if self.is_taken(header.id) {
+                self.again.insert(header.id, header);
+            } else if header.alone {
                 self.alone.insert(header.id, header);
+            } else {
+                ranks.push(board::rank(&header));
             }
         }
-        let Self { board, claiming, in_flight, .. } = self;
-        board.refilled(lane, others.iter().map(board::rank), complete, |id| {
-            claiming.contains_key(&id) || in_flight.contains_key(&id)
-        });
+        self.board.refilled(lane, ranks, complete);
     }
 
     fn is_taken(&self, id: JobId) -> bool {
@@ -374,12 +400,15 @@ impl Dispatcher {
         let Some(attempt) = self.in_flight.remove(&settlement.id) else { return };
         self.board.settled();
         self.alone_in_flight.take_if(|alone| *alone == settlement.id);
+        let again = self.again.remove(&settlement.id);
         let claimed = &attempt.claimed;
         let next_at = match &settlement.outcome {
             Outcome::Retry { next_at, .. } | Outcome::Released { next_at, .. } => *next_at,
             _ => return,
         };
-        if verdict.state == State::Pending && verdict.applied {
+        // Also if it was settled before, by a write whose answer was lost.
+        if verdict.state == State::Pending {
+            again.into_iter().for_each(|header| self.window.add(header));
             self.note_deadline(claimed.job.expires_at);
             self.window.add(Header {
                 id: settlement.id,
@@ -407,10 +436,19 @@ impl Dispatcher {
 
     fn claim(&mut self, now: Now, actions: &mut Vec<Action>) {
         let mut ids = Vec::new();
+        let Self { alone, window, .. } = self;
+        alone.retain(|_, header| {
+            // The wall clock stepped back: it is not due yet after all.
+            let due = header.next_at <= now.wall;
+            if !due {
+                window.add(header.clone());
+            }
+            due
+        });
         if self.alone_in_flight.is_none() {
             if let Some(header) = self.next_alone() {
                 // It waits until nothing else is in flight; meanwhile nothing else is claimed.
-                if self.board.in_flight() == 0 {
+                if self.board.in_flight() == 0 && !self.board.is_resting(&header.lane, now.elapsed) {
                     self.alone.remove(&header.id);
                     self.alone_in_flight = Some(header.id);
                     let lane = self.board.take_alone(&header.lane, now.elapsed);
@@ -420,10 +458,6 @@ impl Dispatcher {
             } else {
                 while let Some((lane, (priority, next_at, id))) = self.board.pick(now.elapsed) {
                     // A job may be listed twice; one claim of it at a time is enough.
-                    if self.is_taken(id) {
-                        self.board.withdrawn(lane, true, now.elapsed);
-                        continue;
-                    }
                     let header = Header {
                         id,
                         lane: self.board.lane(lane).clone(),
@@ -431,6 +465,16 @@ impl Dispatcher {
                         next_at,
                         alone: false,
                     };
+                    if next_at > now.wall {
+                        self.board.withdrawn(lane, true, now.elapsed);
+                        self.window.add(header);
+                        continue;
+                    }
+                    if self.is_taken(id) {
+                        self.board.withdrawn(lane, true, now.elapsed);
+                        self.again.insert(id, header);
+                        continue;
+                    }
                     self.claiming.insert(id, (lane, header));
                     ids.push(id);
                 }
@@ -453,7 +497,7 @@ impl Dispatcher {
             });
         }
         for (lane, limit) in self.board.take_short() {
-            actions.push(Action::Ready { limit: limit + self.alone.len(), lane });
+            actions.push(Action::Ready { until: self.latest, limit: limit + self.alone.len(), lane });
         }
         if !self.expiring && self.next_deadline.is_some_and(|deadline| deadline <= now.wall) {
             self.expiring = true;

@@ -228,6 +228,63 @@ fn after_a_stop_nothing_is_claimed() {
     assert!(dispatcher.is_drained());
 }
 
+fn ready(actions: &[Action]) -> usize {
+    actions.iter().filter(|action| matches!(action, Action::Ready { .. })).count()
+}
+
+#[test]
+fn a_lane_listed_during_its_refill_is_refilled_again() {
+    let starters = [StarterLimits { name: "s".into(), max_per_destination: 2, max_running: None }];
+    let mut dispatcher = Dispatcher::new(Limits::default(), &starters, 1);
+    let lane = lane("q");
+    dispatcher.handle(now(0), Event::Tick);
+    assert_eq!(ready(&dispatcher.handle(now(0), Event::Lanes(Some(vec![lane.clone()])))), 1);
+    // The refill is under way when so much has become due that the lanes are listed again.
+    let far: Vec<_> = (1..=4_096).map(|id| header(id, &self::lane("gone"), 2)).collect();
+    let asked = dispatcher.handle(now(3), Event::Due(Some(far)));
+    assert!(asked.iter().any(|action| matches!(action, Action::Lanes { .. })), "{asked:?}");
+    dispatcher.handle(now(3), Event::Lanes(Some(vec![lane.clone()])));
+    let empty = Event::Ready { lane, limit: 2_048, headers: Some(Vec::new()) };
+    assert_eq!(ready(&dispatcher.handle(now(3), empty)), 1, "the first showed what was due at 0 only");
+}
+
+#[test]
+fn a_job_found_due_again_during_its_claim_is_not_forgotten() {
+    let mut dispatcher = dispatcher(Limits::default());
+    let lane = lane("q");
+    assert_eq!(claims(&dispatcher.handle(now(0), inserted(vec![header(1, &lane, 0)]))), [1]);
+    let again = Event::Rescheduled { header: header(1, &lane, 1), deadline: None };
+    assert!(dispatcher.handle(now(2), again).is_empty());
+    let lost = Event::Claimed { ids: vec![JobId(1)], claims: vec![None] };
+    assert_eq!(claims(&dispatcher.handle(now(2), lost.clone())), [1]);
+    assert!(dispatcher.handle(now(2), lost).is_empty(), "once");
+}
+
+#[test]
+fn what_is_no_longer_due_after_a_step_back_waits_once_more() {
+    let mut dispatcher = dispatcher(Limits { max_in_flight: 1, ..Limits::default() });
+    let lane = lane("q");
+    assert_eq!(
+        claims(&dispatcher.handle(now(9), inserted(vec![header(1, &lane, 0), header(2, &lane, 8)]))),
+        [1]
+    );
+    let lost = Event::Claimed { ids: vec![JobId(1)], claims: vec![None] };
+    let back = Now { wall: at(5), elapsed: now(9).elapsed };
+    assert!(dispatcher.handle(back, lost).is_empty(), "a claim now would be refused");
+    assert_eq!(dispatcher.next_wake(back), Some(at(8)));
+    assert_eq!(claims(&dispatcher.handle(now(8), Event::Tick)), [2]);
+}
+
+#[test]
+fn while_it_stops_it_wakes_for_nothing_but_outcomes() {
+    let mut dispatcher = dispatcher(Limits::default());
+    let lane = lane("q");
+    dispatcher.handle(now(0), inserted(vec![header(1, &lane, 0), header(2, &lane, 5)]));
+    dispatcher.handle(now(0), Event::ClaimFailed(vec![JobId(1)]));
+    dispatcher.handle(now(0), Event::Stop);
+    assert_eq!(dispatcher.next_wake(now(9)), None);
+}
+
 #[test]
 fn a_failed_claim_is_tried_again_after_a_pause() {
     let mut dispatcher = dispatcher(Limits::default());

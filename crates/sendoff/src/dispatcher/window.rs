@@ -94,17 +94,16 @@ impl Window {
         if self.near.len() > self.capacity
             && let Some(((next_at, JobId(id)), _)) = self.near.pop_last()
         {
-            // Everything before the job that was left out is still known.
+            // An answer under way may be older than the job that was left out.
+            if self.scan == Scan::Asked {
+                self.scan = Scan::Void;
+            }
+            // Everything before that job is still known.
             let before = match id.checked_sub(1) {
                 Some(id) => (next_at, JobId(id)),
                 None => (next_at, JobId(0)),
             };
-            if before < self.horizon {
-                self.horizon = before;
-                if self.scan == Scan::Asked {
-                    self.scan = Scan::Void;
-                }
-            }
+            self.horizon = self.horizon.min(before);
         }
     }
 
@@ -278,6 +277,17 @@ mod tests {
         assert_eq!(window.horizon, (at(6), JobId(1)));
         window.scanned(vec![header(9, 70)], at(0));
         assert_eq!(window.horizon, (at(6), JobId(1)), "not moved on to 70");
+    }
+
+    #[test]
+    fn a_scan_older_than_a_job_that_found_no_place_leaves_no_hole() {
+        let mut window = listed(Window::with_capacity(2), at(0));
+        let horizon = scan(&mut window, at(0));
+        for (id, seconds) in [(1, 5), (2, 6), (3, 7)] {
+            window.add(header(id, seconds));
+        }
+        window.scanned(Vec::new(), at(0));
+        assert_eq!(scan(&mut window, at(0)), horizon, "job 3 is behind it still");
     }
 
     #[test]

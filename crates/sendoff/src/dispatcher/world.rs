@@ -50,10 +50,14 @@ pub(super) enum Op {
     Wait,
     /// Queue `a` is paused, or let go.
     Pause,
+    /// The youngest job is to start 1 s from now, or at once every other time.
+    Reschedule,
+    /// The wall clock is set back by 4 s.
+    StepBack,
 }
 
 impl Op {
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::SubmitA,
         Self::SubmitB,
         Self::SubmitLater,
@@ -67,6 +71,8 @@ impl Op {
         Self::RunEnded,
         Self::Wait,
         Self::Pause,
+        Self::Reschedule,
+        Self::StepBack,
     ];
 }
 
@@ -160,6 +166,21 @@ impl World {
             }
             Op::Wait => self.wait(Duration::from_secs(3)),
             Op::Pause => self.pause(!self.paused),
+            Op::Reschedule => self.reschedule(),
+            Op::StepBack => {
+                let back = self.now.wall.as_micros() - 4_000_000;
+                self.now.wall = Timestamp::from_micros(back).unwrap();
+                self.feed(Event::Tick);
+            }
+        }
+    }
+
+    fn reschedule(&mut self) {
+        let Some(&guid) = self.jobs.last() else { return };
+        let run_at = self.now.wall.saturating_add(Duration::from_secs(self.trace.len() as u64 % 2));
+        let changed = now(self.store.reschedule(guid, run_at, self.now.wall)).expect("it is there");
+        if let Some(header) = changed.header.filter(|_| changed.applied) {
+            self.answers.push_back(Event::Rescheduled { header, deadline: changed.record.expires_at });
         }
     }
 
@@ -187,6 +208,7 @@ impl World {
     fn check_ends(&mut self) {
         assert!(self.dispatcher.is_drained());
         assert_eq!(self.dispatcher.board.in_flight(), 0, "permits were lost");
+        assert!(self.dispatcher.again.is_empty());
         for guid in self.jobs.clone() {
             let record = now(self.store.get(guid)).unwrap();
             let starts = self.starts.get(&guid).copied().unwrap_or(0);
@@ -347,9 +369,9 @@ impl World {
             }
             Action::Lanes { .. } if failed => Event::Lanes(None),
             Action::Lanes { after, limit } => Event::Lanes(Some(now(self.store.lanes(after, limit)))),
-            Action::Ready { lane, limit } if failed => Event::Ready { lane, limit, headers: None },
-            Action::Ready { lane, limit } => {
-                let headers = now(self.store.ready(lane.clone(), self.now.wall, limit));
+            Action::Ready { lane, limit, .. } if failed => Event::Ready { lane, limit, headers: None },
+            Action::Ready { lane, until, limit } => {
+                let headers = now(self.store.ready(lane.clone(), until, limit));
                 Event::Ready { lane, limit, headers: Some(headers) }
             }
             Action::Expire { .. } if failed => Event::Expired(Err(())),

@@ -50,16 +50,17 @@ pub(super) async fn run(
         running,
         clock: clock.clone(),
     };
-    let start = AssertUnwindSafe(starter.start(attempt)).catch_unwind();
-    let result = if abandonable {
-        match tokio::time::timeout(timeout, start).await {
-            Ok(result) => result,
-            Err(_) => Ok(Err(timed_out(&clock, timeout))),
+    // Also what a starter does before its future is polled, and while it is dropped, may panic.
+    let start = AssertUnwindSafe(async {
+        if !abandonable {
+            return starter.start(attempt).await;
         }
-    } else {
-        start.await
-    };
-    let result = result.unwrap_or_else(|panic| Err(panicked(&*panic)));
+        match tokio::time::timeout(timeout, starter.start(attempt)).await {
+            Ok(result) => result,
+            Err(_) => Err(timed_out(&clock, timeout)),
+        }
+    });
+    let result = start.catch_unwind().await.unwrap_or_else(|panic| Err(panicked(&*panic)));
     if result.is_ok() {
         clock.must_have_begun();
     }

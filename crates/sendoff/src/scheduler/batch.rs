@@ -108,20 +108,23 @@ async fn atomic(scheduler: &Scheduler, batch: Batch) -> Result<Vec<Verdict>> {
         let err = resolve::conflict(guids[item], conflict);
         return Err(Error::new(err.kind(), format!("job {}: {err}", item + 1)));
     }
-    Ok(inserted.into_iter().zip(guids).map(|(verdict, guid)| told(verdict, guid)).collect())
+    Ok(inserted.into_iter().zip(guids).map(|(verdict, guid)| told(verdict, guid, &[])).collect())
 }
 
 async fn itemised(scheduler: &Scheduler, batch: Batch) -> Result<Vec<Verdict>> {
     let mut verdicts = Vec::with_capacity(batch.specs.len());
     let mut bookmark = batch.bookmark;
-    let mut specs = batch.specs.into_iter();
+    let mut specs = batch.specs.into_iter().enumerate();
     loop {
         let mut chunk = Vec::with_capacity(CHUNK.min(specs.len()));
         let mut jobs = Vec::with_capacity(chunk.capacity());
-        for spec in specs.by_ref().take(CHUNK) {
+        // Where in the batch the jobs of this part stand: invalid ones are left out of it.
+        let mut places = Vec::with_capacity(chunk.capacity());
+        for (place, spec) in specs.by_ref().take(CHUNK) {
             chunk.push(scheduler.resolve(spec).map(|job| {
                 let guid = job.guid;
                 jobs.push(Arc::new(job));
+                places.push(place);
                 guid
             }));
         }
@@ -136,7 +139,7 @@ async fn itemised(scheduler: &Scheduler, batch: Batch) -> Result<Vec<Verdict>> {
             verdicts.extend(chunk.into_iter().map(|resolved| match resolved {
                 Err(err) => Verdict::Invalid(err),
                 Ok(guid) => match inserted.next() {
-                    Some(verdict) => told(verdict, guid),
+                    Some(verdict) => told(verdict, guid, &places),
                     None => Verdict::Invalid(Error::invalid("the store gave no verdict on it")),
                 },
             }));
@@ -147,11 +150,15 @@ async fn itemised(scheduler: &Scheduler, batch: Batch) -> Result<Vec<Verdict>> {
     }
 }
 
-fn told(verdict: Inserted, guid: Guid) -> Verdict {
+/// The verdict as the caller gets it; `places` are those of the stored part's jobs in the batch.
+fn told(verdict: Inserted, guid: Guid, places: &[usize]) -> Verdict {
     match verdict {
         Inserted::Created(_) => Verdict::Created(guid),
         Inserted::Existing(first) => Verdict::Existing(first),
-        Inserted::Conflict(conflict) => Verdict::Conflict(resolve::conflict(guid, &conflict)),
+        Inserted::Conflict(mut conflict) => {
+            conflict.with_item = conflict.with_item.and_then(|item| places.get(item).copied());
+            Verdict::Conflict(resolve::conflict(guid, &conflict))
+        }
         Inserted::Skipped => Verdict::Conflict(Error::invalid("another job of the batch conflicts")),
     }
 }

@@ -42,10 +42,21 @@ pub(super) enum Message {
 
 /// An attempt under way.
 struct Live {
-    task: AbortHandle,
+    /// None if it was ended before it was tried.
+    task: Option<AbortHandle>,
     clock: Arc<AttemptClock>,
     abandonable: bool,
     claimed: Arc<Claimed>,
+    /// Its end was told, or was decided for it; the outcome is on its way to the store.
+    ended: bool,
+}
+
+impl Live {
+    fn abort(&self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
 }
 
 /// What the store answered.
@@ -54,7 +65,8 @@ enum Answer {
     Claimed(Vec<JobId>, Result<Vec<Option<Claimed>>>),
     Settled(Vec<Settlement>, Result<Vec<Settled>>),
     Cancelled(Vec<Reply<CancelVerdict>>, Result<Vec<CancelVerdict>>),
-    Changed(Reply<Option<Changed>>, Box<Result<Option<Changed>>>),
+    Rescheduled(Reply<Option<Changed>>, Box<Result<Option<Changed>>>),
+    Resolved(Reply<Option<Changed>>, Box<Result<Option<Changed>>>),
     Reached(Reply<()>, Result<()>),
     Due(Result<Vec<Header>>),
     Lanes(Result<Vec<Arc<Lane>>>),
@@ -80,10 +92,19 @@ struct Stopping {
     abandoned: bool,
 }
 
+impl Stopping {
+    /// When to stop waiting for the store.
+    const fn last_settle(&self) -> Duration {
+        self.grace_ends.saturating_add(LAST_SETTLE)
+    }
+}
+
 pub(super) struct Driver {
     shared: Arc<Shared>,
     dispatcher: Dispatcher,
     inbox: mpsc::UnboundedReceiver<Command>,
+    /// Every handle is gone: an inbox that is closed is always ready, and must not be asked again.
+    deserted: bool,
     messages: mpsc::UnboundedReceiver<Message>,
     sender: mpsc::UnboundedSender<Message>,
     timer: Box<dyn Timer>,
@@ -106,6 +127,7 @@ impl Driver {
             shared,
             dispatcher,
             inbox,
+            deserted: false,
             messages,
             sender,
             timer,
@@ -122,9 +144,7 @@ impl Driver {
         let outcome = self.turn().await;
         if let Err(fatal) = outcome {
             tracing::error!(error = %fatal, "the store is poisoned: nothing is started or acknowledged any more");
-            for live in self.live.values() {
-                live.task.abort();
-            }
+            self.live.values().for_each(Live::abort);
             self.shared.fatal.send_replace(Some(Arc::new(fatal)));
         }
         self.inbox.close();
@@ -135,9 +155,8 @@ impl Driver {
         if let Err(err) = self.shared.store.close().await {
             tracing::warn!(error = %err, "closing the store");
         }
-        self.shared.waiters.close();
-        self.shared.done.send_replace(true);
-        if let Some(stopping) = self.stopping {
+        self.shared.end();
+        if let Some(stopping) = self.stopping.take() {
             // Nobody may be waiting for the report any more.
             let _ = stopping.reply.send(stopping.report);
         }
@@ -153,8 +172,9 @@ impl Driver {
             }
             self.arm();
             tokio::select! {
-                count = self.inbox.recv_many(&mut commands, TAKE) => {
+                count = self.inbox.recv_many(&mut commands, TAKE), if !self.deserted => {
                     if count == 0 {
+                        self.deserted = true;
                         self.handles_dropped();
                     }
                     self.take_commands(commands.drain(..));
@@ -184,8 +204,7 @@ impl Driver {
         let longest = now.wall.saturating_add(self.shared.clock.longest_sleep());
         let mut wake = self.dispatcher.next_wake(now).map_or(longest, |wake| wake.min(longest));
         if let Some(stopping) = &self.stopping {
-            let limit =
-                if stopping.abandoned { stopping.grace_ends + LAST_SETTLE } else { stopping.grace_ends };
+            let limit = if stopping.abandoned { stopping.last_settle() } else { stopping.grace_ends };
             wake = wake.min(now.wall.saturating_add(limit.saturating_sub(now.elapsed)));
         }
         // An alarm that rings too early does no harm, and sparing system calls does some good.
@@ -221,8 +240,8 @@ impl Driver {
                 store.due(Some(after), Timestamp::MAX, limit).map(Answer::Due).boxed()
             }
             Action::Lanes { after, limit } => store.lanes(after, limit).map(Answer::Lanes).boxed(),
-            Action::Ready { lane, limit } => {
-                let answer = store.ready(lane.clone(), now.wall, limit);
+            Action::Ready { lane, until, limit } => {
+                let answer = store.ready(lane.clone(), until, limit);
                 answer.map(move |result| Answer::Ready(lane, limit, result)).boxed()
             }
             Action::Expire { limit } => store.expire(limit, now.wall).map(Answer::Expired).boxed(),
@@ -233,9 +252,12 @@ impl Driver {
     fn start(&mut self, claimed: Arc<Claimed>) {
         self.notify(&claimed.job, State::Starting, claimed.attempt, claimed.claimed_at);
         let id = claimed.id;
+        let clock = attempt::stamps(&self.shared.clock, &claimed);
         let Some((starter, defaults)) = self.shared.resolver.starter(&claimed.job.lane.starter) else {
             // The dispatcher claims only for starters that are there.
-            return self.end_unstarted(id, StartError::new(StartErrorClass::Released, "no such starter"));
+            let live = Live { task: None, clock, abandonable: true, claimed, ended: false };
+            self.live.insert(id, live);
+            return self.release(id, "no such starter");
         };
         let name = claimed.job.lane.starter.clone();
         let running = match defaults.max_running {
@@ -248,21 +270,24 @@ impl Driver {
                 })
             }
         };
-        if self.stopping.is_some() {
-            return self.end_unstarted(id, StartError::new(StartErrorClass::Released, "sendoff is stopping"));
-        }
-        let clock = attempt::stamps(&self.shared.clock, &claimed);
         let abandonable = defaults.abandonable;
+        if self.stopping.is_some() {
+            self.live.insert(id, Live { task: None, clock, abandonable, claimed, ended: false });
+            return self.release(id, "sendoff is stopping");
+        }
         let run = attempt::run(starter.clone(), abandonable, claimed.clone(), clock.clone(), running);
         let sender = self.sender.clone();
         let task = self.tasks.spawn(async move {
             // The loop outlives its attempts, but for the end of the runtime.
             let _ = sender.send(Message::Ended(run.await));
         });
-        self.live.insert(id, Live { task: task.abort_handle(), clock, abandonable, claimed });
+        let task = Some(task.abort_handle());
+        self.live.insert(id, Live { task, clock, abandonable, claimed, ended: false });
     }
 
-    fn end_unstarted(&mut self, id: JobId, error: StartError) {
+    /// Ends an attempt that has not begun and will not.
+    fn release(&mut self, id: JobId, why: &str) {
+        let error = StartError::new(StartErrorClass::Released, why);
         let end = AttemptEnd { id, begun: None, result: Err(error), backoff: Backoff::default() };
         // The receiver is ours.
         let _ = self.sender.send(Message::Ended(end));
@@ -272,7 +297,12 @@ impl Driver {
         let mut ends = Vec::new();
         for message in messages {
             match message {
-                Message::Ended(end) => ends.push(end),
+                Message::Ended(end) => {
+                    if let Some(live) = self.live.get_mut(&end.id) {
+                        live.ended = true;
+                    }
+                    ends.push(end);
+                }
                 Message::RunEnded(starter) => self.feed(Event::RunEnded(starter)),
             }
         }
@@ -314,11 +344,11 @@ impl Driver {
                 }
                 Command::Reschedule { guid, run_at, reply } => {
                     let answer = store.reschedule(guid, run_at, now);
-                    self.answers.push(answer.map(|result| Answer::Changed(reply, result.into())).boxed());
+                    self.answers.push(answer.map(|result| Answer::Rescheduled(reply, result.into())).boxed());
                 }
                 Command::Resolve { guid, to, reply } => {
                     let answer = store.resolve(guid, to, now);
-                    self.answers.push(answer.map(|result| Answer::Changed(reply, result.into())).boxed());
+                    self.answers.push(answer.map(|result| Answer::Resolved(reply, result.into())).boxed());
                 }
                 Command::Barrier(reply) => {
                     // Writes take effect, and are answered, in the order of their calls.
@@ -378,6 +408,8 @@ impl Driver {
                     Err(_) => Event::ClaimFailed(ids),
                 };
                 self.feed(event);
+                // What was cancelled before it was claimed is finished only now.
+                self.tell_if_idle();
             }
             Answer::Settled(settlements, result) => {
                 let event = match passable(result)? {
@@ -391,16 +423,27 @@ impl Driver {
                 self.tell_if_idle();
             }
             Answer::Cancelled(replies, result) => self.cancelled(replies, result)?,
-            Answer::Changed(reply, result) => {
+            Answer::Rescheduled(reply, result) => {
                 let result = passable(*result)?;
-                if let Ok(Some(changed)) = &result
-                    && changed.applied
-                {
-                    if let Some(header) = changed.header.clone() {
-                        self.feed(Event::Rescheduled { header, deadline: changed.record.expires_at });
-                    } else {
-                        self.shared.ended(changed.record.guid);
+                if let Ok(Some(changed)) = &result {
+                    self.changed(changed);
+                }
+                let _ = reply.send(result);
+            }
+            Answer::Resolved(reply, result) => {
+                let result = passable(*result)?;
+                if let Ok(Some(changed)) = &result {
+                    if changed.applied {
+                        let record = &changed.record;
+                        self.shared.notify(Notice {
+                            guid: record.guid,
+                            queue: record.queue.as_str().into(),
+                            state: record.state,
+                            attempt: record.attempt,
+                            at: self.shared.clock.now(),
+                        });
                     }
+                    self.changed(changed);
                 }
                 let _ = reply.send(result);
             }
@@ -430,6 +473,17 @@ impl Driver {
             }
         }
         Ok(())
+    }
+
+    /// A job was rescheduled or resolved.
+    fn changed(&mut self, changed: &Changed) {
+        if !changed.applied {
+            return;
+        }
+        match changed.header.clone() {
+            Some(header) => self.feed(Event::Rescheduled { header, deadline: changed.record.expires_at }),
+            None => self.shared.ended(changed.record.guid),
+        }
     }
 
     fn submitted(&mut self, batch: Submitted, result: Result<Vec<Inserted>>, now: Timestamp) -> Result<()> {
@@ -577,25 +631,23 @@ impl Driver {
             // The first one's grace period counts; this caller learns of the end by its dropped reply.
             return;
         }
-        let grace_ends = self.now().elapsed + grace;
+        let grace_ends = self.now().elapsed.saturating_add(grace);
         self.stopping =
             Some(Stopping { reply, report: ShutdownReport::default(), grace_ends, abandoned: false });
         self.feed(Event::Stop);
-        let mut released = 0;
         let mut ends = Vec::new();
-        for (id, live) in &self.live {
+        for (id, live) in self.live.iter().filter(|(_, live)| !live.ended) {
             // One that may not be dropped midway finds out when it wants to begin.
             if live.clock.stop() && live.abandonable {
-                live.task.abort();
+                live.abort();
                 ends.push(*id);
-                released += 1;
             }
         }
-        for id in ends {
-            self.end_unstarted(id, StartError::new(StartErrorClass::Released, "sendoff is stopping"));
-        }
         if let Some(stopping) = &mut self.stopping {
-            stopping.report.released = released;
+            stopping.report.released = ends.len();
+        }
+        for id in ends {
+            self.release(id, "sendoff is stopping");
         }
     }
 
@@ -608,17 +660,20 @@ impl Driver {
         }
         stopping.abandoned = true;
         let mut ends = Vec::new();
-        for (id, live) in &self.live {
-            live.task.abort();
-            let error = StartError::ambiguous("sendoff stopped before the target had answered");
-            ends.push(AttemptEnd {
-                id: *id,
-                begun: live.clock.read(),
-                result: Err(error),
-                backoff: Backoff::default(),
-            });
+        for (id, live) in self.live.iter_mut().filter(|(_, live)| !live.ended) {
+            live.ended = true;
+            live.abort();
+            // What has not begun is known not to have started, also if it would not be dropped.
+            let error = if live.clock.stop() {
+                stopping.report.released += 1;
+                StartError::new(StartErrorClass::Released, "sendoff stopped")
+            } else {
+                stopping.report.abandoned += 1;
+                StartError::ambiguous("sendoff stopped before the target had answered")
+            };
+            let begun = live.clock.read();
+            ends.push(AttemptEnd { id: *id, begun, result: Err(error), backoff: Backoff::default() });
         }
-        stopping.report.abandoned = ends.len();
         self.feed(Event::Ended(ends));
     }
 
@@ -628,7 +683,7 @@ impl Driver {
         if self.dispatcher.is_drained() && self.answers.is_empty() {
             return true;
         }
-        stopping.abandoned && self.shared.clock.elapsed() >= stopping.grace_ends + LAST_SETTLE
+        stopping.abandoned && self.shared.clock.elapsed() >= stopping.last_settle()
     }
 }
 
@@ -641,6 +696,13 @@ fn passable<T>(result: Result<T>) -> Result<Result<T>> {
             Ok(Err(err))
         }
         ok => Ok(ok),
+    }
+}
+
+impl Drop for Driver {
+    /// However the loop ends, by a panic or with its runtime: nobody waits for it for ever.
+    fn drop(&mut self) {
+        self.shared.end();
     }
 }
 

@@ -85,6 +85,12 @@ impl Shared {
         self.waiters.wake(guid);
     }
 
+    /// The loop has ended. First the mark, then the waiters: who registers in between sees it.
+    fn end(&self) {
+        self.done.send_replace(true);
+        self.waiters.close();
+    }
+
     /// The loop is ending: why.
     async fn closing(&self) -> Error {
         let mut done = self.done.subscribe();
@@ -235,7 +241,7 @@ impl Scheduler {
 
     /// Changes of state from now on. A listener that is too slow is told how many it missed.
     pub fn notices(&self) -> Notices {
-        Notices::new(self.shared.notices.subscribe())
+        Notices::new(self.shared.notices.subscribe(), self.shared.done.subscribe())
     }
 
     /// What an acknowledgement is worth.
@@ -251,12 +257,19 @@ impl Scheduler {
         self.shared.resolver.check(spec)
     }
 
-    /// Waits until the job is final and gives its record.
+    /// Waits until the job is final and gives its record. Ordered behind every submit so far.
     ///
     /// # Errors
     /// [`NotStarted`], which says how it ended otherwise.
     pub async fn started(&self, guid: Guid) -> Result<JobRecord, NotStarted> {
-        submission::started(&self.shared, guid).await
+        match submission::started(&self.shared, guid).await {
+            // It may be on its way still.
+            Err(NotStarted::Error(err)) if err.is_not_found() => {
+                self.ask(Command::Barrier).await.map_err(NotStarted::Error)?;
+                submission::started(&self.shared, guid).await
+            }
+            ended => ended,
+        }
     }
 
     /// Waits until no job is pending or starting, of those submitted so far and those submitted

@@ -23,14 +23,16 @@ pub struct Submission {
     guid: Guid,
     scheduler: Scheduler,
     answer: oneshot::Receiver<Result<Accepted>>,
+    /// What it was, once it is known: awaiting a submission again gives it again.
+    answered: Option<Result<Accepted>>,
 }
 
 impl Submission {
     pub(super) fn new(guid: Guid, scheduler: Scheduler, answer: oneshot::Receiver<Result<Accepted>>) -> Self {
-        Self { guid, scheduler, answer }
+        Self { guid, scheduler, answer, answered: None }
     }
 
-    /// The job's name.
+    /// The job's name; after an answer that the same job was submitted before, the first one's.
     pub const fn guid(&self) -> Guid {
         self.guid
     }
@@ -45,7 +47,8 @@ impl Submission {
     }
 
     /// Cancels the job; see [`Scheduler::cancel`]. Ordered behind the submit, also if that has not
-    /// been answered yet.
+    /// been answered yet. (Of a job that was submitted before under another guid and the same key,
+    /// the answer must be known first: until then [`Submission::guid`] is not the job's.)
     ///
     /// # Errors
     /// The store's.
@@ -58,9 +61,20 @@ impl Future for Submission {
     type Output = Result<Accepted>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.answer).poll(cx).map(|answer| match answer {
-            Ok(answer) => answer,
-            Err(_) => Err(self.scheduler.shared.closed()),
+        if self.answered.is_none() {
+            let answer = match std::task::ready!(Pin::new(&mut self.answer).poll(cx)) {
+                Ok(answer) => answer,
+                Err(_) => Err(self.scheduler.shared.closed()),
+            };
+            if let Ok(accepted) = &answer {
+                self.guid = accepted.guid;
+            }
+            self.answered = Some(answer);
+        }
+        Poll::Ready(match &self.answered {
+            Some(Ok(accepted)) => Ok(*accepted),
+            Some(Err(err)) => Err(err.again()),
+            None => Err(self.scheduler.shared.closed()),
         })
     }
 }

@@ -1,4 +1,9 @@
 //! What tests of stores and engines share. Behind the feature `testing`; not for production builds.
 
 pub mod conformance;
+mod flaky;
 pub mod model;
+mod scripted;
+
+pub use flaky::{FlakyStore, Held, Method, Trouble, Why};
+pub use scripted::{Answer, HeldAttempt, HeldAttempts, Plan, Scripted, ScriptedStarter, Seen};

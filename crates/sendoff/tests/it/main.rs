@@ -8,6 +8,7 @@ mod memory_store;
 #[cfg(feature = "process")]
 mod process_starter;
 mod random_life;
+mod scheduler;
 #[cfg(feature = "sqlite")]
 mod sqlite_file;
 #[cfg(feature = "sqlite")]

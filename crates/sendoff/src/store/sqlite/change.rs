@@ -108,7 +108,8 @@ fn settle_one(writer: &mut Writer<'_>, settlement: &Settlement, now: Timestamp) 
             ended(st[Sql::Unknown].execute(values)?, State::Unknown)
         }
         Outcome::Expired => {
-            ended(st[Sql::Overdue].execute(params![id, fence, begun, skew, now])?, State::Expired)
+            let values = params![id, fence, begun, skew, now];
+            st[Sql::Overdue].query_row(values, |row| row.get(0)).optional()?
         }
         Outcome::Released { next_at, error } => {
             let (class, message, at) = error.as_ref().map(error_cells).unzip3();

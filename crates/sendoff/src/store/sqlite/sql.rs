@@ -103,8 +103,9 @@ statements! {
     Unknown: concat!("UPDATE job SET state = 6, ended_at = ?5, ", begun!(), ",
                 crashes = 0, possible_duplicate = 1,
                 error_class = ?6, error_message = ?7, error_at = ?8 ", mine!());
-    // T9 of an attempt that had not begun.
-    Overdue: concat!("UPDATE job SET state = 5, ended_at = ?5, ", begun!(), " ", mine!());
+    // T9 of an attempt that had not begun; an earlier one may have.
+    Overdue: concat!("UPDATE job SET state = iif(possible_duplicate = 1, 3, 5), ended_at = ?5, ", begun!(), " ",
+                mine!(), " RETURNING state");
     // T11, or the end if a cancel came meanwhile.
     Release: concat!("UPDATE job SET ", begun!(), ",
                 state = iif(cancel_requested_at IS NULL, 0, 4),
