@@ -1,10 +1,13 @@
 //! How fast the SQLite store is, beside bare SQLite with the same rows, indexes and syncs.
 //!
-//! `cargo run --release --example store_load -- [JOBS] [v7|v4|keys] [DIRECTORY]`
+//! `cargo run --release --example store_load -- [JOBS] [CONTENDER]...`
 //!
-//! Each part runs on a store that holds JOBS final jobs already: whole lives (insert, claim,
-//! started) in batches of 1,000, awaited one after the other; then 64 callers that each insert one
-//! job after the other.
+//! A contender is `v7` (sendoff's own guids), `v4` (random guids that clients chose), `keys` (own
+//! guids, and keys that clients chose); each with `plain-` before it (every name goes to its index
+//! with its own commit) or `raw-` (bare SQLite). All take turns batch by batch, so that their
+//! ratios hold on a busy machine. Each is filled with JOBS final jobs; then whole lives (insert,
+//! claim, started) in batches of 1,000 are measured, each awaited before the next; then 64 callers
+//! that each insert one job after the other. The files are made in the current directory.
 
 use std::{
     path::Path,
@@ -20,11 +23,16 @@ use sendoff::{
     store::{SqliteOptions, SqliteStore},
     time::Timestamp,
 };
+use tokio::sync::oneshot;
 
 const BATCH: u64 = 1_000;
 const MEASURED: u64 = 100_000;
 const CALLERS: u64 = 64;
-const SINGLES: u64 = 200_000;
+const SINGLES: u64 = 128_000;
+/// In which the contenders take turns.
+const ROUNDS: u64 = 10;
+/// Row numbers above belong to the callers.
+const JOBS_LIMIT: u64 = 1 << 32;
 const SCHEMA: &str = include_str!("../src/store/sqlite/sql/0001_jobs.sql");
 
 #[derive(Clone, Copy, PartialEq)]
@@ -37,67 +45,147 @@ enum Names {
     Keys,
 }
 
-fn main() {
-    let mut arguments = std::env::args().skip(1);
-    let jobs: u64 = arguments.next().map_or(200_000, |text| text.parse().expect("JOBS is a number"));
-    let names = match arguments.next().as_deref() {
-        None | Some("v7") => Names::V7,
-        Some("v4") => Names::V4,
-        Some("keys") => Names::Keys,
-        Some(other) => panic!("{other} is none of v7, v4, keys"),
-    };
-    let base = arguments.next().unwrap_or_else(|| ".".to_owned());
-    let directory = tempfile::tempdir_in(base).expect("a directory");
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = runtime.expect("a runtime");
-    runtime.block_on(stored(&directory.path().join("store.db"), jobs, names));
-    println!("memory of this process so far: {} MiB", memory() / 1024);
-    raw(&directory.path().join("raw.db"), jobs, names);
+struct Contender {
+    word: String,
+    names: Names,
+    side: Side,
+    lives: Spent,
+    singles: Duration,
+    longest: Duration,
 }
 
-async fn stored(path: &Path, jobs: u64, names: Names) {
-    let store = Arc::new(SqliteStore::open(path, SqliteOptions::default()).expect("it opens"));
-    let mut spent = Spent::default();
-    for first in (0..jobs).step_by(BATCH as usize) {
-        lives(&store, first, names, &mut spent).await;
-    }
-    let mut spent = Spent::default();
-    for first in (jobs..jobs + MEASURED).step_by(BATCH as usize) {
-        lives(&store, first, names, &mut spent).await;
-    }
-    spent.print("store");
+enum Side {
+    Store(Arc<SqliteStore>),
+    // None only while the callers' writer has it.
+    Raw(Option<Connection>),
+}
 
-    let began = now();
-    let callers: Vec<_> = (0..CALLERS)
-        .map(|caller| {
-            let store = store.clone();
-            spawn(async move {
-                let mut longest = Duration::ZERO;
-                for n in 0..SINGLES / CALLERS {
-                    let called = now();
-                    let n = (1 << 40) + n * CALLERS + caller;
-                    let jobs = vec![NewJob { job: Arc::new(job(n, names)), claim: None }];
-                    let batch = InsertBatch { jobs, atomic: true, bookmark: None, now: at(n) };
-                    store.insert(batch).await.expect("insert");
-                    longest = longest.max(called.elapsed());
+impl Contender {
+    fn new(word: &str, directory: &Path) -> Self {
+        let (kind, names) = word.split_once('-').unwrap_or(("store", word));
+        let names = match names {
+            "v7" => Names::V7,
+            "v4" => Names::V4,
+            "keys" => Names::Keys,
+            other => panic!("{other} is none of v7, v4, keys"),
+        };
+        let path = directory.join(word);
+        let mut options = SqliteOptions::default();
+        let side = match kind {
+            "raw" => Side::Raw(Some(raw(&path))),
+            _ => {
+                if kind == "plain" {
+                    options.names_in_memory = 1;
                 }
-                longest
-            })
-        })
-        .collect();
-    let mut longest = Duration::ZERO;
-    for caller in callers {
-        longest = longest.max(caller.await.expect("no panic"));
+                Side::Store(Arc::new(SqliteStore::open(&path, options).expect("it opens")))
+            }
+        };
+        let zero = Duration::ZERO;
+        Self { word: word.to_owned(), names, side, lives: Spent::default(), singles: zero, longest: zero }
     }
-    println!("store, {CALLERS} callers: {} inserts/s, longest {longest:?}", rate(SINGLES, began.elapsed()));
-    let began = now();
-    store.close().await.expect("close");
-    drop(store);
-    print!("closed in {:?}, ", began.elapsed());
-    let began = now();
-    let store = SqliteStore::open(path, SqliteOptions::default()).expect("it opens");
-    println!("opened in {:?}", began.elapsed());
-    store.close().await.expect("close");
+
+    async fn live(&mut self, first: u64) {
+        match &self.side {
+            Side::Store(store) => lives(store, first, self.names, &mut self.lives).await,
+            Side::Raw(conn) => {
+                raw_lives(conn.as_ref().expect("it is here"), first, self.names, &mut self.lives);
+            }
+        }
+    }
+
+    /// One job after the other from each caller, numbered from `first`.
+    async fn call(&mut self, first: u64, each: u64) {
+        let (sender, queue) = mpsc::channel();
+        let (mut store, mut writer) = (None, None);
+        match &mut self.side {
+            Side::Store(shared) => store = Some(shared.clone()),
+            Side::Raw(conn) => {
+                let conn = conn.take().expect("it is here");
+                let next_id = (first + JOBS_LIMIT).cast_signed();
+                writer = Some(std::thread::spawn(move || raw_writer(conn, next_id, &queue)));
+            }
+        }
+        let names = self.names;
+        let began = now();
+        let callers: Vec<_> = (0..CALLERS)
+            .map(|caller| {
+                let (store, sender) = (store.clone(), sender.clone());
+                spawn(async move {
+                    let mut longest = Duration::ZERO;
+                    for n in 0..each {
+                        let called = now();
+                        let n = (1 << 40) + first + n * CALLERS + caller;
+                        let job = job(n, names);
+                        if let Some(store) = &store {
+                            let jobs = vec![NewJob { job: Arc::new(job), claim: None }];
+                            let batch = InsertBatch { jobs, atomic: true, bookmark: None, now: at(n) };
+                            store.insert(batch).await.expect("insert");
+                        } else {
+                            let (reply, answer) = oneshot::channel();
+                            sender.send((job, reply)).expect("send");
+                            answer.await.expect("an answer");
+                        }
+                        longest = longest.max(called.elapsed());
+                    }
+                    longest
+                })
+            })
+            .collect();
+        for caller in callers {
+            self.longest = self.longest.max(caller.await.expect("no panic"));
+        }
+        self.singles += began.elapsed();
+        drop(sender);
+        if let (Side::Raw(conn), Some(writer)) = (&mut self.side, writer) {
+            *conn = Some(writer.join().expect("no panic"));
+        }
+    }
+}
+
+fn main() {
+    let mut words: Vec<String> = std::env::args().skip(1).collect();
+    let jobs: u64 =
+        if words.is_empty() { 200_000 } else { words.remove(0).parse().expect("JOBS is a number") };
+    assert!(jobs < JOBS_LIMIT);
+    if words.is_empty() {
+        words = ["v7", "raw-v7"].map(str::to_owned).to_vec();
+    }
+    let directory = tempfile::tempdir_in(".").expect("a directory");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.expect("a runtime").block_on(measure(jobs, &words, directory.path()));
+}
+
+async fn measure(jobs: u64, words: &[String], directory: &Path) {
+    let mut contenders: Vec<_> = words.iter().map(|word| Contender::new(word, directory)).collect();
+    for first in (0..jobs + MEASURED).step_by(BATCH as usize) {
+        for contender in &mut contenders {
+            if first == jobs {
+                contender.lives = Spent::default();
+            }
+            contender.live(first).await;
+        }
+    }
+    for round in 0..ROUNDS {
+        for contender in &mut contenders {
+            contender.call(round * (SINGLES / ROUNDS), SINGLES / ROUNDS / CALLERS).await;
+        }
+    }
+    for Contender { word, lives, singles, longest, .. } in &contenders {
+        lives.print(word);
+        println!("{word}: {} inserts/s by {CALLERS} callers, longest {longest:?}", rate(SINGLES, *singles));
+    }
+    println!("memory of this process: {} MiB", memory() / 1024);
+    for Contender { word, side, .. } in contenders {
+        let Side::Store(store) = side else { continue };
+        let began = now();
+        store.close().await.expect("close");
+        let closed = began.elapsed();
+        drop(store);
+        let began = now();
+        let store = SqliteStore::open(directory.join(&word), SqliteOptions::default()).expect("it opens");
+        println!("{word}: closed in {closed:?}, opened in {:?}", began.elapsed());
+        store.close().await.expect("close");
+    }
 }
 
 async fn lives(store: &SqliteStore, first: u64, names: Names, spent: &mut Spent) {
@@ -136,8 +224,8 @@ async fn lives(store: &SqliteStore, first: u64, names: Names, spent: &mut Spent)
     spent.jobs += BATCH;
 }
 
-/// The same rows and indexes, by the shortest statements; names of clients in a plain unique index.
-fn raw(path: &Path, jobs: u64, names: Names) {
+/// The same rows and indexes, by the shortest statements; names of clients in plain unique indexes.
+fn raw(path: &Path) -> Connection {
     let conn = Connection::open(path).expect("it opens");
     conn.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -32768;
@@ -150,57 +238,31 @@ fn raw(path: &Path, jobs: u64, names: Names) {
          CREATE UNIQUE INDEX raw_key ON job (idempotency_key) WHERE idempotency_key IS NOT NULL;",
     )
     .expect("the indexes of names");
-    let mut spent = Spent::default();
-    for first in (0..jobs).step_by(BATCH as usize) {
-        raw_lives(&conn, first, names, &mut spent);
-    }
-    let mut spent = Spent::default();
-    for first in (jobs..jobs + MEASURED).step_by(BATCH as usize) {
-        raw_lives(&conn, first, names, &mut spent);
-    }
-    spent.print("raw");
+    conn
+}
 
-    let (sender, queue) = mpsc::channel::<(Job, tokio::sync::oneshot::Sender<()>)>();
-    let writer = std::thread::spawn(move || {
-        let mut id = (jobs + MEASURED).cast_signed();
-        while let Ok(first) = queue.recv() {
-            let mut replies = Vec::new();
-            conn.execute_batch("BEGIN IMMEDIATE").expect("begin");
-            let mut next = Some(first);
-            while let Some((job, reply)) = next {
-                id += 1;
-                raw_insert(&conn, id, &job);
-                replies.push(reply);
-                next = queue.try_recv().ok();
-            }
-            conn.execute_batch("COMMIT").expect("commit");
-            for reply in replies {
-                let _ = reply.send(());
-            }
+/// Group commit: what waits goes into one transaction.
+fn raw_writer(
+    conn: Connection,
+    mut id: i64,
+    queue: &mpsc::Receiver<(Job, oneshot::Sender<()>)>,
+) -> Connection {
+    while let Ok(first) = queue.recv() {
+        let mut replies = Vec::new();
+        conn.execute_batch("BEGIN IMMEDIATE").expect("begin");
+        let mut next = Some(first);
+        while let Some((job, reply)) = next {
+            id += 1;
+            raw_insert(&conn, id, &job);
+            replies.push(reply);
+            next = queue.try_recv().ok();
         }
-    });
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let began = now();
-    runtime.expect("a runtime").block_on(async {
-        let callers: Vec<_> = (0..CALLERS)
-            .map(|caller| {
-                let sender = sender.clone();
-                spawn(async move {
-                    for n in 0..SINGLES / CALLERS {
-                        let (reply, answer) = tokio::sync::oneshot::channel();
-                        sender.send((job((1 << 40) + n * CALLERS + caller, names), reply)).expect("send");
-                        answer.await.expect("an answer");
-                    }
-                })
-            })
-            .collect();
-        for caller in callers {
-            caller.await.expect("no panic");
+        conn.execute_batch("COMMIT").expect("commit");
+        for reply in replies {
+            let _ = reply.send(());
         }
-    });
-    println!("raw, {CALLERS} callers: {} inserts/s", rate(SINGLES, began.elapsed()));
-    drop(sender);
-    writer.join().expect("no panic");
+    }
+    conn
 }
 
 fn raw_insert(conn: &Connection, id: i64, job: &Job) {

@@ -43,7 +43,7 @@ pub(super) fn backup(from: &Path, to: &Path) -> Result<()> {
         let placed = File::open(&partial)
             .and_then(|file| file.sync_all())
             .and_then(|()| Ok(renameat_with(CWD, &partial, CWD, to, RenameFlags::NOREPLACE)?))
-            .and_then(|()| open::sync_directory(&to.canonicalize()?));
+            .and_then(|()| open::sync_directory(to));
         placed.map_err(|err| refused("it cannot be put in place").with_source(err))
     });
     if made.is_err() {

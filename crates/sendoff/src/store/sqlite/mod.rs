@@ -107,7 +107,7 @@ impl SqliteStore {
     /// # Errors
     /// [`Error::is_locked`] if another process owns it, [`Error::is_newer`] if a newer version of
     /// sendoff wrote it, [`Error::is_unusable`] if it is no store or cannot be read or written,
-    /// [`Error::is_full`] if there is no room for it. Nothing was changed then.
+    /// [`Error::is_full`] if there is no room for it. An existing file is left as it was then.
     pub fn open(path: impl AsRef<Path>, options: SqliteOptions) -> Result<Self> {
         Self::open_with(path.as_ref(), options, Texts::new())
     }
@@ -218,6 +218,8 @@ impl Drop for SqliteStore {
         if let Some(writer) = self.writer.take() {
             let _ = writer.join();
         }
+        // Only if the writer panicked is this not done yet.
+        self.shared.pool.close();
     }
 }
 

@@ -48,9 +48,15 @@ pub(super) fn claim_path(path: &Path) -> Result<(PathBuf, File)> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(|err| {
+    let no_directory = |err: std::io::Error| {
         unusable(path, "its directory cannot be created; name another place").with_source(err)
-    })?;
+    };
+    let missing: Vec<_> = parent.ancestors().take_while(|directory| !directory.exists()).collect();
+    DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(no_directory)?;
+    // SQLite makes the files durable, but not the directories above them.
+    for made in missing {
+        sync_directory(made).map_err(no_directory)?;
+    }
     let parent = parent
         .canonicalize()
         .map_err(|err| unusable(path, "its directory cannot be read").with_source(err))?;
@@ -221,6 +227,7 @@ fn migrate(conn: &mut Connection) -> rusqlite::Result<()> {
 /// Makes a file's directory entry durable.
 pub(super) fn sync_directory(path: &Path) -> std::io::Result<()> {
     match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => File::open(".")?.sync_all(),
         Some(parent) => File::open(parent)?.sync_all(),
         None => Ok(()),
     }

@@ -22,7 +22,7 @@ macro_rules! statements {
     };
 }
 
-/// The columns that [`Row::job`](super::rows::Row::job) reads.
+/// The columns that [`rows::kept`](super::rows::kept) reads.
 macro_rules! job_columns {
     () => {
         "id, state, lane, priority, delivery, fence, attempt, max_attempts, queued_at, run_at, \
@@ -30,7 +30,7 @@ macro_rules! job_columns {
     };
 }
 
-/// Those and the ones that [`Row::record`](super::rows::Row::record) reads besides.
+/// Those and the ones that [`rows::record`](super::rows::record) reads besides.
 macro_rules! record_columns {
     () => {
         concat!(

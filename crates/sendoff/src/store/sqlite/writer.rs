@@ -224,7 +224,10 @@ impl<'c> Writer<'c> {
     fn group(&mut self, mut calls: Vec<Box<dyn Operation>>) {
         match self.transaction(&mut calls) {
             Ok(()) => self.answer(calls, None),
-            Err(err) if calls.len() == 1 || self.poison.is_some() => self.answer(calls, Some(err)),
+            // A lock that was not given within the patience is not given call by call either.
+            Err(err) if calls.len() == 1 || err.is_busy() || self.poison.is_some() => {
+                self.answer(calls, Some(err));
+            }
             // One of them is to blame: each by itself.
             Err(_) => {
                 for call in calls {
