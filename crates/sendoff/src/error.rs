@@ -48,6 +48,14 @@ impl Error {
         Self::new(ErrorKind::Closed, "the scheduler has stopped; this job was not accepted")
     }
 
+    /// The loop ended before it had the store's answer.
+    pub(crate) fn commit_unknown() -> Self {
+        Self::new(
+            ErrorKind::CommitUnknown,
+            "the scheduler stopped before the store had answered; open it again and look the job up by its guid",
+        )
+    }
+
     pub(crate) fn kind(&self) -> ErrorKind {
         self.0.kind
     }

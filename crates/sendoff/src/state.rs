@@ -222,7 +222,7 @@ pub enum Transition {
     Expire,
     /// T10: the owner died.
     Reclaim,
-    /// Change when a pending job is to start.
+    /// Change when a pending job is to start, to an instant before its deadline.
     Reschedule {
         /// The new instant.
         run_at: Timestamp,
@@ -304,7 +304,7 @@ impl Life {
             }
             (Transition::Expire, State::Pending) => Self::past_deadline(facts, now),
             (Transition::Reclaim, State::Starting) => true,
-            (Transition::Reschedule { .. }, State::Pending) => true,
+            (Transition::Reschedule { run_at }, State::Pending) => !Self::past_deadline(facts, *run_at),
             (Transition::Resolve { .. }, State::Unknown) => true,
             _ => false,
         };
@@ -343,6 +343,8 @@ impl Life {
                         self.state = State::Pending;
                         self.ended_at = None;
                         self.next_at = now;
+                        // It was meant for the attempt that is unknown; this is a new decision.
+                        self.cancel_requested_at = None;
                         // The operator asks for one more attempt, whatever was spent.
                         self.attempt = self.attempt.min(facts.max_attempts.saturating_sub(1));
                     }
@@ -577,6 +579,27 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_cancel_that_came_too_late_does_not_outlive_an_operators_decision() {
+        let facts = facts(Delivery::AtMostOnce);
+        let mut life = Life::new(at(0));
+        life.apply(&facts, at(1), &claim()).unwrap();
+        life.apply(&facts, at(2), &Transition::Cancel).unwrap();
+        assert_eq!(life.apply(&facts, at(3), &Transition::Reclaim), Ok(State::Unknown));
+        let again = Transition::Resolve { to: Resolution::Pending };
+        assert_eq!(life.apply(&facts, at(4), &again), Ok(State::Pending));
+        life.apply(&facts, at(5), &claim()).unwrap();
+        assert_eq!(life.apply(&facts, at(6), &release(life.fence)), Ok(State::Pending));
+    }
+
+    #[test]
+    fn a_job_is_not_rescheduled_past_its_deadline() {
+        let facts = Facts { expires_at: Some(at(10)), ..facts(Delivery::AtLeastOnce) };
+        let mut life = Life::new(at(0));
+        assert!(life.apply(&facts, at(1), &Transition::Reschedule { run_at: at(10) }).is_err());
+        assert!(life.apply(&facts, at(1), &Transition::Reschedule { run_at: at(9) }).is_ok());
     }
 
     #[test]

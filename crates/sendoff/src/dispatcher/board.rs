@@ -14,7 +14,10 @@ use std::{
 
 use slab::Slab;
 
-use super::limits::{Limits, QueueLimits, RateState};
+use super::{
+    gate::Gate,
+    limits::{Limits, QueueLimits, RateState},
+};
 use crate::{
     job::{Header, JobId, Lane},
     time::Timestamp,
@@ -26,11 +29,6 @@ const READY_JOBS: usize = 65_536;
 const LANE_MIN: usize = 16;
 /// At most so many of one lane: two refills of this size hide the store's latency.
 const LANE_MAX: usize = 2_048;
-/// The first pause after this machine ran out of resources, doubled each time in a row.
-const PRESSURE_PAUSE: Duration = Duration::from_millis(10);
-/// The longest such pause.
-const PRESSURE_PAUSE_MAX: Duration = Duration::from_secs(1);
-
 /// The place of a due job among its queue's: priority, then `next_at`, then insertion.
 pub(super) type Rank = (Reverse<u8>, Timestamp, JobId);
 
@@ -93,47 +91,6 @@ struct QueueState {
     called: BTreeSet<LaneKey>,
     in_ring: bool,
     lanes: usize,
-}
-
-#[derive(Debug)]
-struct Gate {
-    /// The starter and destination, if it is a destination's; such a gate goes with its last lane.
-    destination: Option<(Arc<str>, Arc<str>)>,
-    lanes: usize,
-    in_flight: usize,
-    /// Shrinks under pressure, grows back one by one.
-    limit: usize,
-    max: usize,
-    running: usize,
-    max_running: Option<usize>,
-    shut_until: Duration,
-    pressure: u32,
-    waiting: VecDeque<LaneKey>,
-}
-
-impl Gate {
-    fn new(max: usize, max_running: Option<usize>, destination: Option<(Arc<str>, Arc<str>)>) -> Self {
-        Self {
-            destination,
-            lanes: 0,
-            in_flight: 0,
-            limit: max,
-            max,
-            running: 0,
-            max_running,
-            shut_until: Duration::ZERO,
-            pressure: 0,
-            waiting: VecDeque::new(),
-        }
-    }
-
-    fn free(&self, now: Duration) -> usize {
-        if now < self.shut_until {
-            return 0;
-        }
-        let running = self.max_running.map_or(usize::MAX, |max| max.saturating_sub(self.running));
-        self.limit.saturating_sub(self.in_flight).min(running)
-    }
 }
 
 /// How an attempt left its starter.
@@ -373,26 +330,23 @@ impl Board {
             let gate = &mut self.gates[gate_key];
             let before = gate.in_flight;
             gate.in_flight -= 1;
+            // A limit that grew has room for one more than came back.
+            let mut calls = 1;
             if place == 0 {
                 match load {
                     Load::Pressure => {
-                        gate.limit = (before / 2).max(1);
-                        if now >= gate.shut_until {
-                            let pause = PRESSURE_PAUSE * 2_u32.saturating_pow(gate.pressure);
-                            gate.pressure = (gate.pressure + 1).min(16);
-                            gate.shut_until = now + pause.min(PRESSURE_PAUSE_MAX);
-                            self.gate_wakes.insert((gate.shut_until, gate_key));
-                        }
+                        let opens = gate.shrink(before, now);
+                        self.gate_wakes.extend(opens.map(|at| (at, gate_key)));
                     }
                     Load::Normal => {
-                        gate.pressure = 0;
-                        if gate.limit < gate.max {
-                            gate.limit += 1;
-                        }
+                        gate.relax();
+                        calls = 2;
                     }
                 }
             }
-            self.call(gate_key, now);
+            for _ in 0..calls {
+                self.call(gate_key, now);
+            }
         }
         self.collect(key);
     }

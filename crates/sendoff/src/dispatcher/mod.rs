@@ -2,6 +2,7 @@
 //! events at the same instants give the same actions. It names no starter and no store.
 
 mod board;
+mod gate;
 mod limits;
 mod outcome;
 #[cfg(test)]

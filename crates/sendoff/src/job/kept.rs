@@ -1,6 +1,6 @@
 //! A job as the engine and the stores keep it: resolved, compact.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use super::Delivery;
 use crate::{guid::Guid, state::Facts, time::Timestamp};
@@ -25,7 +25,7 @@ pub struct Lane {
 }
 
 /// A job at submit, resolved: defaults filled in, relative times made absolute.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Job {
     /// Its name.
     pub guid: Guid,
@@ -52,6 +52,13 @@ pub struct Job {
     pub request: Arc<str>,
     /// Who submitted it.
     pub submitted_by: Option<Arc<str>>,
+}
+
+impl fmt::Debug for Job {
+    /// Leaves the request out: it may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job").field("guid", &self.guid).field("lane", &self.lane).finish_non_exhaustive()
+    }
 }
 
 impl Job {

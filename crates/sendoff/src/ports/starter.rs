@@ -92,7 +92,11 @@ impl Refusal {
             let text = err.into_inner().to_string();
             let words = text.rsplit_once(" at line ").map_or(text.as_str(), |(words, _)| words);
             let words = match words.rsplit_once(", expected ") {
-                Some((wrong, expected)) if wrong.starts_with("invalid ") => format!("expected {expected}"),
+                Some((wrong, expected))
+                    if wrong.starts_with("invalid ") || wrong.starts_with("unknown variant") =>
+                {
+                    format!("expected {expected}")
+                }
                 _ => words.to_owned(),
             };
             Self::new(if path == "." { "" } else { &path }, words)

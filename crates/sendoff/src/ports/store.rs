@@ -40,7 +40,7 @@ pub trait Store: Send + Sync + 'static {
     /// T7 or T8, each by itself, in order.
     fn cancel(&self, guids: Vec<Guid>, now: Timestamp) -> StoreFuture<Vec<CancelVerdict>>;
     /// Changes when a pending job is to start; `None` if there is no such job, the record otherwise
-    /// (unchanged if it is not pending).
+    /// (unchanged if it is not pending, or if its deadline is not after `run_at`).
     fn reschedule(&self, guid: Guid, run_at: Timestamp, now: Timestamp) -> StoreFuture<Option<Changed>>;
     /// T12; `None` if there is no such job, the record otherwise (unchanged if it is not unknown).
     fn resolve(&self, guid: Guid, to: Resolution, now: Timestamp) -> StoreFuture<Option<Changed>>;

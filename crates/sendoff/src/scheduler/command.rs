@@ -31,7 +31,6 @@ pub(super) enum Command {
     Cancel {
         guid: Guid,
         reply: Reply<CancelVerdict>,
-        room: OwnedSemaphorePermit,
     },
     Reschedule {
         guid: Guid,

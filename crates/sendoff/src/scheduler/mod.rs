@@ -91,6 +91,17 @@ impl Shared {
         self.waiters.close();
     }
 
+    /// The loop ended before it answered: what the caller is told.
+    async fn unanswered(&self) -> Error {
+        self.closing().await;
+        self.unanswered_now()
+    }
+
+    fn unanswered_now(&self) -> Error {
+        let closed = self.closed();
+        if closed.is_closed() { Error::commit_unknown() } else { closed }
+    }
+
     /// The loop is ending: why.
     async fn closing(&self) -> Error {
         let mut done = self.done.subscribe();
@@ -152,12 +163,11 @@ impl Scheduler {
     /// # Errors
     /// The store's; then the job may or may not be cancelled.
     pub async fn cancel(&self, guid: Guid) -> Result<CancelVerdict> {
-        let room = self.room(1).await?;
-        self.ask(|reply| Command::Cancel { guid, reply, room }).await
+        self.ask(|reply| Command::Cancel { guid, reply }).await
     }
 
     /// Changes when a pending job is to start. `None`: there is no such job; `applied: false`: it
-    /// is not pending.
+    /// is not pending, or its deadline is not after `run_at`.
     ///
     /// # Errors
     /// The store's.
@@ -343,7 +353,7 @@ impl Scheduler {
         self.send(command(reply))?;
         match answer.await {
             Ok(answer) => answer,
-            Err(_) => Err(self.shared.closing().await),
+            Err(_) => Err(self.shared.unanswered().await),
         }
     }
 

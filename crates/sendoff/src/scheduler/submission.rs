@@ -64,7 +64,7 @@ impl Future for Submission {
         if self.answered.is_none() {
             let answer = match std::task::ready!(Pin::new(&mut self.answer).poll(cx)) {
                 Ok(answer) => answer,
-                Err(_) => Err(self.scheduler.shared.closed()),
+                Err(_) => Err(self.scheduler.shared.unanswered_now()),
             };
             if let Ok(accepted) = &answer {
                 self.guid = accepted.guid;

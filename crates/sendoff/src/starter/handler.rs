@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// A call of a registered handler: `{"handler": {"name": "greet", "payload": …}}`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Call {
     /// The handler's name.
@@ -37,6 +37,13 @@ impl Call {
         let payload = serde_json::value::to_raw_value(payload)
             .map_err(|err| Error::invalid(format!("the payload has no JSON form: {err}")))?;
         Ok(Self { name: name.into(), payload })
+    }
+}
+
+impl fmt::Debug for Call {
+    /// Names the handler and the payload's length: a payload may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Call({}, {} bytes)", self.name, self.payload.get().len())
     }
 }
 
@@ -71,8 +78,9 @@ impl HandlerStarter {
         let handler: Handler = Arc::new(move |guid, payload| match serde_json::from_str(payload.get()) {
             Ok(payload) => Box::pin(handler(guid, payload)),
             Err(err) => {
-                let err = StartError::permanent(format!("payload: {err}"));
-                Box::pin(std::future::ready(Err(err)))
+                // Its words would repeat a value, which may be a secret.
+                let words = format!("the payload does not fit the handler (column {})", err.column());
+                Box::pin(std::future::ready(Err(StartError::permanent(words))))
             }
         });
         self.handlers.insert(name.into(), handler);

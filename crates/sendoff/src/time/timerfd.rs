@@ -18,6 +18,8 @@ use super::{Timer, Timestamp};
 /// has passed.
 pub(super) struct TimerFd {
     fd: AsyncFd<OwnedFd>,
+    /// The clock was set since the caller last looked at it.
+    stepped: bool,
 }
 
 impl TimerFd {
@@ -27,7 +29,7 @@ impl TimerFd {
     )]
     pub(super) fn new() -> io::Result<Self> {
         let fd = timerfd_create(TimerfdClockId::Realtime, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
-        Ok(Self { fd: AsyncFd::with_interest(fd, Interest::READABLE)? })
+        Ok(Self { fd: AsyncFd::with_interest(fd, Interest::READABLE)?, stepped: false })
     }
 }
 
@@ -47,10 +49,14 @@ impl Timer for TimerFd {
         // the clock was set meanwhile, and the timer is armed all the same.
         if let Err(err) = timerfd_settime(self.fd.get_ref(), flags, &spec) {
             debug_assert_eq!(err, rustix::io::Errno::CANCELED);
+            self.stepped = true;
         }
     }
 
     fn poll_ring(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if std::mem::take(&mut self.stepped) {
+            return Poll::Ready(());
+        }
         loop {
             let Ok(mut guard) = ready!(self.fd.poll_read_ready(cx)) else {
                 // The reactor is gone: the runtime is shutting down and nothing will ring again.

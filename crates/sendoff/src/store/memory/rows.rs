@@ -56,7 +56,6 @@ const CHUNK: u64 = 1024;
 /// All rows. Numbers ascend and are never used twice, so a chunk whose rows are all gone is gone
 /// for good, and one that holds a few survivors among the long gone is packed: memory follows the
 /// rows that there are, not those that there were.
-#[derive(Default)]
 pub(super) struct Rows {
     /// With their numbers, ascending.
     chunks: VecDeque<(u64, Chunk)>,
@@ -68,6 +67,13 @@ enum Chunk {
     Dense { rows: Vec<Option<Row>>, live: usize },
     /// Sorted by place.
     Sparse(Vec<(u64, Row)>),
+}
+
+impl Default for Rows {
+    fn default() -> Self {
+        // From 1, so that there is a number before each.
+        Self { chunks: VecDeque::new(), next: 1 }
+    }
 }
 
 impl Rows {
@@ -220,8 +226,8 @@ mod tests {
     #[test]
     fn rows_are_found_and_listed_while_their_neighbours_go() {
         let mut rows = Rows::default();
-        let mut there: Vec<u64> = (0..3_000).map(|n| rows.push(row(n))).collect();
-        assert_eq!(there, (0..3_000).collect::<Vec<_>>());
+        let mut there: Vec<u64> = (1..=3_000).map(|n| rows.push(row(n))).collect();
+        assert_eq!(there, (1..=3_000).collect::<Vec<_>>());
         let mut random = fastrand::Rng::with_seed(2);
         while there.len() > 10 {
             for _ in 0..there.len() / 3 {

@@ -9,6 +9,8 @@ use std::{
 
 use rusqlite::Connection;
 
+use super::failure::Failure;
+
 /// How long after a commit.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -22,6 +24,8 @@ struct Signal {
 struct Wanted {
     dirty: bool,
     stop: bool,
+    /// What a checkpoint met that a later one does not make up for.
+    broken: Option<rusqlite::Error>,
 }
 
 /// The thread that checkpoints; sleeps while nothing is written.
@@ -46,6 +50,11 @@ impl Checkpointer {
             move || signal.run(&conn)
         })?;
         Ok(Self { signal, thread: Some(thread) })
+    }
+
+    /// Why the store cannot be trusted any more, said once.
+    pub(super) fn take_broken(&self) -> Option<rusqlite::Error> {
+        self.signal.lock().broken.take()
     }
 
     /// Something was committed.
@@ -88,12 +97,14 @@ impl Signal {
             }
             wanted.dirty = false;
             drop(wanted);
-            if let Err(err) = passive(conn) {
-                // The log still holds everything; the writer's own checkpoint meets the same error
-                // and poisons the store.
-                tracing::warn!(error = %err, "a checkpoint failed");
-            }
+            let result = passive(conn);
             wanted = self.lock();
+            match result {
+                Err(err) if Failure::of(&err) == Failure::Fatal => wanted.broken = Some(err),
+                // The log still holds everything.
+                Err(err) => tracing::warn!(error = %err, "a checkpoint failed"),
+                Ok(()) => {}
+            }
         }
     }
 }

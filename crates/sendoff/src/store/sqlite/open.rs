@@ -9,7 +9,7 @@ use std::{
 };
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 
 use super::SqliteOptions;
 use crate::error::{Error, ErrorKind, Result};
@@ -60,7 +60,13 @@ pub(super) fn claim_path(path: &Path) -> Result<(PathBuf, File)> {
     let parent = parent
         .canonicalize()
         .map_err(|err| unusable(path, "its directory cannot be read").with_source(err))?;
-    let path = parent.join(name);
+    let mut path = parent.join(name);
+    if path.is_symlink() {
+        // One file has one lock, whatever name leads to it.
+        path = path.canonicalize().map_err(|err| {
+            unusable(&path, "it is a link that leads nowhere; name the file itself").with_source(err)
+        })?;
+    }
     if path.is_dir() {
         return Err(unusable(&path, "it is a directory; name a file in it"));
     }
@@ -89,6 +95,7 @@ fn lock(path: &Path) -> Result<File> {
         .create(true)
         .truncate(false)
         .mode(0o600)
+        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
         .open(&lock_path)
         .map_err(|err| {
             unusable(path, "its lock file cannot be written; name a directory you may write to")

@@ -134,12 +134,13 @@ statements! {
                                      ELSE 0 END AS after))
               WHERE id = ?1 AND fence = ?2 AND state = 1 RETURNING state, lane";
     Reschedule: "UPDATE job SET run_at = ?2, next_at = ?2
-                 WHERE id = ?1 AND state = 0 AND quarantined = 0";
+                 WHERE id = ?1 AND state = 0 AND quarantined = 0
+                     AND (expires_at IS NULL OR expires_at > ?2)";
     // T12.
     ResolveEnded: "UPDATE job SET state = ?3, ended_at = ?2, fence = fence + 1, possible_duplicate = 1
                    WHERE id = ?1 AND state = 6";
     ResolvePending: "UPDATE job SET state = 0, ended_at = NULL, next_at = ?2, fence = fence + 1,
-                         possible_duplicate = 1, attempt = min(attempt, max(max_attempts - 1, 0))
+                         cancel_requested_at = NULL, possible_duplicate = 1, attempt = min(attempt, max(max_attempts - 1, 0))
                      WHERE id = ?1 AND state = 6";
     // T13.
     Delete: "DELETE FROM job WHERE id = ?1 AND state > 1

@@ -174,12 +174,12 @@ impl<'c> Writer<'c> {
         let mut last = 0;
         while let Ok(first) = queue.recv() {
             let mut next = Some(first);
-            let (mut calls, mut reads, mut rows, mut close) = (Vec::new(), Vec::new(), 0, None);
+            let (mut calls, mut reads, mut rows, mut close) = (Vec::new(), Vec::new(), 0_usize, None);
             let mut yields = 0;
             while let Some(message) = next {
                 match message {
                     Message::Write(call) => {
-                        rows += call.rows();
+                        rows = rows.saturating_add(call.rows());
                         calls.push(call);
                     }
                     Message::Read(request) => reads.push(request),
@@ -200,6 +200,9 @@ impl<'c> Writer<'c> {
             last = calls.len();
             if self.shared.crashed.load(Ordering::Relaxed) {
                 return None;
+            }
+            if let Some(err) = checkpointer.take_broken() {
+                self.poisoned_by(err);
             }
             if !calls.is_empty() {
                 self.group(calls);
@@ -331,12 +334,15 @@ impl<'c> Writer<'c> {
         (self.commits, self.log_grown) = (0, 0);
         if let Err(err) = super::checkpoint::passive(self.conn)
             && Failure::of(&err) == Failure::Fatal
-            && self.poison.is_none()
         {
-            let err = Failure::Fatal.error(err, &self.shared.path);
-            tracing::error!(error = %err, "the store is poisoned");
-            self.poison = Some(err);
+            self.poisoned_by(err);
         }
+    }
+
+    fn poisoned_by(&mut self, err: rusqlite::Error) {
+        let err = Failure::Fatal.error(err, &self.shared.path);
+        tracing::error!(error = %err, "the store is poisoned");
+        self.poison.get_or_insert(err);
     }
 }
 

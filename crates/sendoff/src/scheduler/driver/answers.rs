@@ -1,0 +1,278 @@
+//! What the store answered, and what follows from it.
+
+use std::sync::Arc;
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{
+    super::{
+        command::{Accepted, Reply},
+        resolve,
+    },
+    Driver,
+};
+use crate::{
+    dispatcher::Event,
+    error::{Error, Result},
+    job::{Header, Job, JobId, Lane},
+    notice::Notice,
+    ports::{CancelVerdict, Changed, Claimed, Expired, Inserted, Settled, Settlement},
+    state::State,
+    time::Timestamp,
+};
+
+/// What the store answered.
+pub(super) enum Answer {
+    Submitted { batch: Submitted, result: Result<Vec<Inserted>>, now: Timestamp },
+    Claimed(Vec<JobId>, Result<Vec<Option<Claimed>>>),
+    Settled(Vec<Settlement>, Result<Vec<Settled>>),
+    Cancelled(Vec<Reply<CancelVerdict>>, Result<Vec<CancelVerdict>>),
+    Rescheduled(Reply<Option<Changed>>, Box<Result<Option<Changed>>>),
+    Resolved(Reply<Option<Changed>>, Box<Result<Option<Changed>>>),
+    Reached(Reply<()>, Result<()>),
+    Due(Result<Vec<Header>>),
+    Lanes(Result<Vec<Arc<Lane>>>),
+    Ready(Arc<Lane>, usize, Result<Vec<Header>>),
+    Expired(Result<Expired>),
+}
+
+/// Jobs on their way to the store, with those who wait for the answer.
+pub(super) struct Submitted {
+    pub(super) jobs: Vec<(Arc<Job>, bool)>,
+    pub(super) replies: Replies,
+}
+
+pub(super) enum Replies {
+    Single(Vec<(Reply<Accepted>, OwnedSemaphorePermit)>),
+    Batch { reply: Reply<Vec<Inserted>>, _room: OwnedSemaphorePermit },
+}
+
+impl Driver {
+    /// # Errors
+    /// When the store is poisoned.
+    pub(super) fn take_answer(&mut self, answer: Answer) -> Result<()> {
+        match answer {
+            Answer::Submitted { batch, result, now } => self.submitted(batch, result, now)?,
+            Answer::Claimed(ids, result) => {
+                let event = match passable(result)? {
+                    Ok(claims) => {
+                        let claims = claims.into_iter().map(|claim| claim.map(Arc::new)).collect();
+                        Event::Claimed { ids, claims }
+                    }
+                    Err(_) => Event::ClaimFailed(ids),
+                };
+                self.feed(event);
+                // What was cancelled before it was claimed is finished only now.
+                self.tell_if_idle();
+            }
+            Answer::Settled(settlements, result) => {
+                let event = match passable(result)? {
+                    Ok(verdicts) => {
+                        self.announce_settled(&settlements, &verdicts);
+                        Event::Settled { settlements, verdicts }
+                    }
+                    Err(_) => Event::SettleFailed(settlements),
+                };
+                self.feed(event);
+                self.tell_if_idle();
+            }
+            Answer::Cancelled(replies, result) => self.cancelled(replies, result)?,
+            Answer::Rescheduled(reply, result) => {
+                let result = passable(*result)?;
+                if let Ok(Some(changed)) = &result {
+                    self.changed(changed);
+                }
+                let _ = reply.send(result);
+            }
+            Answer::Resolved(reply, result) => {
+                let result = passable(*result)?;
+                if let Ok(Some(changed)) = &result {
+                    if changed.applied {
+                        let record = &changed.record;
+                        self.shared.notify(Notice {
+                            guid: record.guid,
+                            queue: record.queue.as_str().into(),
+                            state: record.state,
+                            attempt: record.attempt,
+                            at: self.shared.clock.now(),
+                        });
+                    }
+                    self.changed(changed);
+                }
+                let _ = reply.send(result);
+            }
+            Answer::Reached(reply, result) => drop(reply.send(passable(result)?)),
+            Answer::Due(result) => self.feed(Event::Due(passable(result)?.ok())),
+            Answer::Lanes(result) => self.feed(Event::Lanes(passable(result)?.ok())),
+            Answer::Ready(lane, limit, result) => {
+                self.feed(Event::Ready { lane, limit, headers: passable(result)?.ok() });
+            }
+            Answer::Expired(result) => {
+                let result = passable(result)?.map_err(drop);
+                if let Ok(expired) = &result {
+                    let at = self.shared.clock.now();
+                    for (_, guid, lane, state) in &expired.ended {
+                        self.shared.notify(Notice {
+                            guid: *guid,
+                            queue: lane.queue.clone(),
+                            state: *state,
+                            attempt: 0,
+                            at,
+                        });
+                        self.shared.ended(*guid);
+                    }
+                }
+                self.feed(Event::Expired(result.map(|expired| expired.next)));
+                self.tell_if_idle();
+            }
+        }
+        Ok(())
+    }
+
+    /// A job was rescheduled or resolved.
+    fn changed(&mut self, changed: &Changed) {
+        if !changed.applied {
+            return;
+        }
+        match changed.header.clone() {
+            Some(header) => self.feed(Event::Rescheduled { header, deadline: changed.record.expires_at }),
+            None => self.shared.ended(changed.record.guid),
+        }
+    }
+
+    fn submitted(&mut self, batch: Submitted, result: Result<Vec<Inserted>>, now: Timestamp) -> Result<()> {
+        let verdicts = match result {
+            Ok(verdicts) => verdicts,
+            Err(err) => {
+                let lanes = batch.jobs.into_iter().filter(|(_, admitted)| *admitted);
+                self.feed(Event::Withdrawn(lanes.map(|(job, _)| job.lane.clone()).collect()));
+                let fatal = err.is_fatal().then(|| err.again());
+                match batch.replies {
+                    Replies::Single(replies) => {
+                        for (reply, _) in replies {
+                            let _ = reply.send(Err(err.again()));
+                        }
+                    }
+                    Replies::Batch { reply, .. } => drop(reply.send(Err(err))),
+                }
+                return fatal.map_or(Ok(()), Err);
+            }
+        };
+        let mut pending = Vec::new();
+        let mut claimed = Vec::new();
+        let mut withdrawn = Vec::new();
+        let mut deadline: Option<Timestamp> = None;
+        for ((job, admitted), verdict) in batch.jobs.iter().zip(&verdicts) {
+            match verdict {
+                Inserted::Created(id) => {
+                    self.notify(job, State::Pending, 0, job.queued_at);
+                    if *admitted {
+                        claimed.push(Arc::new(first_claim(*id, job, now)));
+                    } else {
+                        deadline = deadline.into_iter().chain(job.expires_at).min();
+                        pending.push(Header {
+                            id: *id,
+                            lane: job.lane.clone(),
+                            priority: job.priority,
+                            next_at: job.run_at,
+                            alone: false,
+                        });
+                    }
+                }
+                _ if *admitted => withdrawn.push(job.lane.clone()),
+                _ => {}
+            }
+        }
+        // The submitters are told before their jobs start: the answer is on its way already.
+        let durability = self.shared.store.durability();
+        match batch.replies {
+            Replies::Batch { reply, .. } => drop(reply.send(Ok(verdicts))),
+            Replies::Single(replies) => {
+                for (((reply, _), verdict), (job, _)) in replies.into_iter().zip(&verdicts).zip(&batch.jobs) {
+                    let answer = match verdict {
+                        Inserted::Created(_) => Ok(Accepted { guid: job.guid, created: true, durability }),
+                        Inserted::Existing(guid) => Ok(Accepted { guid: *guid, created: false, durability }),
+                        Inserted::Conflict(conflict) => Err(resolve::conflict(job.guid, conflict)),
+                        Inserted::Skipped => Err(Error::invalid("another job of the batch conflicts")),
+                    };
+                    // A submitter that forgot its job is the ordinary case.
+                    let _ = reply.send(answer);
+                }
+            }
+        }
+        if !withdrawn.is_empty() {
+            self.feed(Event::Withdrawn(withdrawn));
+        }
+        if !claimed.is_empty() {
+            self.feed(Event::InsertedClaimed(claimed));
+        }
+        if !pending.is_empty() {
+            self.feed(Event::Inserted { pending, deadline });
+        }
+        Ok(())
+    }
+
+    fn announce_settled(&mut self, settlements: &[Settlement], verdicts: &[Settled]) {
+        let now = self.shared.clock.now();
+        for (settlement, verdict) in settlements.iter().zip(verdicts) {
+            let Some(live) = self.live.remove(&settlement.id) else { continue };
+            let claimed = &live.claimed;
+            if verdict.applied {
+                self.notify(&claimed.job, verdict.state, claimed.attempt, now);
+            } else {
+                tracing::warn!(guid = %claimed.job.guid, fence = claimed.fence, state = %verdict.state,
+                    "an outcome came too late and was not stored");
+            }
+            if verdict.state.is_final() {
+                self.shared.ended(claimed.job.guid);
+            }
+        }
+    }
+
+    fn cancelled(
+        &mut self,
+        replies: Vec<Reply<CancelVerdict>>,
+        result: Result<Vec<CancelVerdict>>,
+    ) -> Result<()> {
+        match passable(result)? {
+            Err(err) => {
+                for reply in replies {
+                    let _ = reply.send(Err(err.again()));
+                }
+            }
+            Ok(verdicts) => {
+                for (reply, verdict) in replies.into_iter().zip(verdicts) {
+                    if let CancelVerdict::Cancelled { id: Some(_), record } = &verdict {
+                        self.shared.notify(Notice {
+                            guid: record.guid,
+                            queue: record.queue.as_str().into(),
+                            state: State::Cancelled,
+                            attempt: record.attempt,
+                            at: record.ended_at.unwrap_or(record.queued_at),
+                        });
+                        self.shared.ended(record.guid);
+                    }
+                    let _ = reply.send(Ok(verdict));
+                }
+                self.tell_if_idle();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Lets errors pass that the engine can live with.
+fn passable<T>(result: Result<T>) -> Result<Result<T>> {
+    match result {
+        Err(err) if err.is_fatal() => Err(err),
+        Err(err) => {
+            tracing::warn!(error = %err, "the store failed; trying again");
+            Ok(Err(err))
+        }
+        ok => Ok(ok),
+    }
+}
+
+fn first_claim(id: JobId, job: &Arc<Job>, now: Timestamp) -> Claimed {
+    Claimed { id, job: job.clone(), fence: 1, attempt: 1, claimed_at: now, run_at: job.run_at, crashes: 0 }
+}
