@@ -12,11 +12,13 @@ use tokio::sync::oneshot;
 
 use crate::guid::Guid;
 
+type ByJob = HashMap<Guid, Vec<(u64, oneshot::Sender<()>)>>;
+
 /// Wakes those who wait for a job when it becomes final. Nobody is woken twice, and a waiter that
 /// goes away leaves nothing behind.
 #[derive(Debug, Default)]
 pub(super) struct Waiters {
-    by_job: Mutex<HashMap<Guid, Vec<(u64, oneshot::Sender<()>)>>>,
+    by_job: Mutex<ByJob>,
     /// How many jobs are waited for: read without the lock, since mostly there are none.
     jobs: AtomicUsize,
     next: AtomicUsize,
@@ -62,7 +64,7 @@ impl Waiters {
         self.jobs.store(0, Ordering::SeqCst);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Guid, Vec<(u64, oneshot::Sender<()>)>>> {
+    fn lock(&self) -> MutexGuard<'_, ByJob> {
         self.by_job.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
