@@ -101,6 +101,11 @@ impl Plan {
     }
 }
 
+/// A panic that is no news: it is not printed.
+fn scripted_panic() -> ! {
+    std::panic::resume_unwind(Box::new("as the script says"))
+}
+
 type Script = Box<dyn Fn(&Seen) -> Plan + Send + Sync>;
 
 enum Ends {
@@ -226,7 +231,7 @@ impl ScriptedStarter {
             Answer::Started => self.started(attempt),
             Answer::Error(error) => Err(error),
             Answer::Hang => std::future::pending().await,
-            Answer::Panic | Answer::PanicAtOnce => panic!("as the script says"),
+            Answer::Panic | Answer::PanicAtOnce => scripted_panic(),
         }
     }
 }
@@ -263,7 +268,9 @@ impl Starter for ScriptedStarter {
         match &*self.ends {
             Ends::ByScript(script) => {
                 let plan = script(&seen);
-                assert!(!matches!(plan.answer, Answer::PanicAtOnce), "as the script says");
+                if matches!(plan.answer, Answer::PanicAtOnce) {
+                    scripted_panic();
+                }
                 Box::pin(self.by_plan(plan, attempt, place))
             }
             Ends::ByHand(attempts) => {

@@ -60,6 +60,25 @@ async fn a_new_store_is_for_its_owner_only() {
 }
 
 #[tokio::test]
+async fn one_owner_at_a_time_whatever_name_leads_to_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    let first = open(&path);
+    insert(&first, 1).await;
+    let link = directory.path().join("link.db");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    assert!(refused(&link).is_locked());
+    drop(first);
+    assert_eq!(open(&link).counts().await.unwrap().total(State::Pending), 1);
+    // And a planted lock file harms nobody.
+    let victim = directory.path().join("victim");
+    std::fs::write(&victim, "precious").unwrap();
+    std::os::unix::fs::symlink(&victim, directory.path().join("other.db.lock")).unwrap();
+    assert!(refused(&directory.path().join("other.db")).is_unusable());
+    assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
+}
+
+#[tokio::test]
 async fn one_owner_at_a_time() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store.db");

@@ -48,6 +48,7 @@ faults! {
     "a late cancel moves with each call": LateCancel "coalesce(cancel_requested_at, ?2)" => "?2";
     "a deadline is inclusive": Expire "expires_at <= ?2" => "expires_at < ?2";
     "what may have happened expires": Expire "possible_duplicate = 1" => "0";
+    "what may have happened expires as it begins": Overdue "possible_duplicate = 1" => "0";
     "a reclaim forgets a late cancel": Reclaim "cancel_requested_at IS NOT NULL" => "0";
     "a reclaim is no possible duplicate": Reclaim "crashes + 1, 1" => "crashes + 1, possible_duplicate";
     "a reclaim forgets the crash": Reclaim "crashes + 1, 1" => "crashes, 1";

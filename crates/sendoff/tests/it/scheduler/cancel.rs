@@ -20,7 +20,7 @@ async fn while_the_insert_is_in_flight() {
     let starter = ScriptedStarter::by_script(|_| Plan::STARTED);
     let (scheduler, store) = flaky(&starter, |builder| builder).await;
     // Once of a job that waits, once of one that is claimed as it is inserted.
-    for (delay, expected) in [(HOUR, State::Cancelled), (0 * HOUR, State::Starting)] {
+    for (delay, expected) in [(HOUR, State::Cancelled), (std::time::Duration::ZERO, State::Starting)] {
         let held = store.hold(Method::Insert);
         let submission = scheduler.submit(job(1).delay(delay)).unwrap();
         held.reached().await;
@@ -161,11 +161,13 @@ async fn of_a_due_job_that_waits_for_a_permit() {
     assert_eq!(state(&scheduler.cancel(waits).await.unwrap()), State::Cancelled);
     // The claim of the cancelled one is lost while somebody waits for all to end.
     let held = store.hold(Method::Claim);
-    running.started();
-    held.reached().await;
-    let idle = scheduler.idle();
-    held.release();
-    idle.await.unwrap();
-    quiet().await;
+    let end = async {
+        quiet().await;
+        running.started();
+        held.reached().await;
+        held.release();
+    };
+    let (idle, ()) = tokio::join!(tokio::time::timeout(HOUR, scheduler.idle()), end);
+    idle.expect("it is told").unwrap();
     assert!(attempts.try_next().is_none());
 }

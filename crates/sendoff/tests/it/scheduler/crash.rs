@@ -95,18 +95,12 @@ fn a_job_that_kills_is_started_alone_and_then_not_at_all() {
                 for n in 1..20 {
                     scheduler.submit(job(n)).unwrap().await.unwrap();
                 }
-                let before = starter.begun_in_all().0;
                 tokio::time::sleep(10 * SECOND).await;
                 let record = scheduler.get(guid).await.unwrap().unwrap();
-                if record.state == State::Starting {
-                    let expected = if crashes < 2 { 20 } else { 1 };
-                    // Those submitted before it came to its turn may be in flight already.
-                    let together = starter.begun_in_all().0 - before;
-                    assert!(crashes < 2 || together <= 20, "{expected} {together}");
-                    if crashes == 2 {
-                        let starting = scheduler.counts().await.unwrap().total(State::Starting);
-                        assert_eq!(starting, 1, "it is alone");
-                    }
+                if crashes == 2 && record.state == State::Starting {
+                    let starting = scheduler.counts().await.unwrap().total(State::Starting);
+                    assert_eq!(starting, 1, "it is alone, though others are due");
+                    assert!(scheduler.counts().await.unwrap().total(State::Pending) > 0);
                 }
                 record
             });
