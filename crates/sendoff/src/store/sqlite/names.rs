@@ -1,4 +1,18 @@
 //! The names that clients choose: guids of any version, and idempotency keys.
+//!
+//! Random names in a plain index are a cliff: each dirties a page of its own, which goes to the log
+//! and to the database. So new names go to a table in the order of their coming, mirrored in memory
+//! (`Recent::young`). Once there are enough they become `Recent::old` and move to the index in
+//! ascending order, a slice with each commit that brings names, so that one page takes many: the
+//! rolling merge of the LSM tree (O'Neil and others, 1996). A name given up goes the same way, as a
+//! row without a job. A look-up asks memory, then the index; opening reads the table again, at most
+//! about twice what stays in memory. sendoff's own guids ascend and have an index of their own.
+//!
+//! Measured with 2 M final jobs, all taking turns in one run on a busy machine of 2 cores
+//! (`store_load 2000000 v7 raw-v7 v4 plain-v4 raw-v4`), in lives (insert, claim, started) per second:
+//! own guids 30,300 (bare SQLite 33,000), random guids 20,600, random guids straight to the index
+//! 13,400, bare SQLite with random guids in a unique index 15,700; inserts alone 93,600, 39,400,
+//! 20,100, 20,500.
 
 use std::{
     collections::HashMap,
