@@ -58,6 +58,19 @@ pub struct StarterDefaults {
     pub abandonable: bool,
 }
 
+impl Default for StarterDefaults {
+    /// At least once, 5 attempts, no limits, may be dropped midway.
+    fn default() -> Self {
+        Self {
+            delivery: Delivery::AtLeastOnce,
+            max_attempts: 5,
+            max_per_destination: usize::MAX,
+            max_running: None,
+            abandonable: true,
+        }
+    }
+}
+
 /// What [`Starter::check`] learned of a payload.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Checked {

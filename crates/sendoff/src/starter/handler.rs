@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use crate::{
     error::{Error, Result},
     guid::Guid,
-    job::{Delivery, Payload, Receipt},
+    job::{Payload, Receipt},
     ports::{Attempt, Checked, Refusal, StartError, StartFuture, Starter, StarterDefaults},
 };
 
@@ -110,13 +110,7 @@ impl Starter for HandlerStarter {
     }
 
     fn defaults(&self) -> StarterDefaults {
-        StarterDefaults {
-            delivery: Delivery::AtLeastOnce,
-            max_attempts: 5,
-            max_per_destination: usize::MAX,
-            max_running: None,
-            abandonable: true,
-        }
+        StarterDefaults::default()
     }
 
     fn check(&self, payload: &RawValue) -> Result<Checked, Refusal> {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
-    job::{Delivery, Payload, Receipt},
+    job::{Payload, Receipt},
     ports::{Attempt, Checked, Refusal, StartError, StartFuture, Starter, StarterDefaults},
     time::Span,
 };
@@ -43,13 +43,7 @@ impl Starter for SimulatedStarter {
     }
 
     fn defaults(&self) -> StarterDefaults {
-        StarterDefaults {
-            delivery: Delivery::AtLeastOnce,
-            max_attempts: 5,
-            max_per_destination: usize::MAX,
-            max_running: None,
-            abandonable: true,
-        }
+        StarterDefaults::default()
     }
 
     fn check(&self, payload: &RawValue) -> Result<Checked, Refusal> {

@@ -145,13 +145,7 @@ impl Starter for HttpStarter {
     }
 
     fn defaults(&self) -> StarterDefaults {
-        StarterDefaults {
-            delivery: Delivery::AtLeastOnce,
-            max_attempts: 5,
-            max_per_destination: self.max_per_destination,
-            max_running: None,
-            abandonable: true,
-        }
+        StarterDefaults { max_per_destination: self.max_per_destination, ..StarterDefaults::default() }
     }
 
     fn check(&self, payload: &RawValue) -> Result<Checked, Refusal> {
