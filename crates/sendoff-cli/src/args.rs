@@ -7,7 +7,7 @@ use sendoff::time::Span;
 
 /// Starts jobs and forgets them, with an honest record of each start
 #[derive(Debug, Parser)]
-#[command(name = "sendoff", version, after_help = MAIN_HELP, disable_help_subcommand = true)]
+#[command(name = "sendoff", version, after_help = MAIN_HELP)]
 pub(crate) struct Cli {
     /// What to log to stderr: error, warn, info, debug, trace, or a filter like sendoff=debug
     #[arg(

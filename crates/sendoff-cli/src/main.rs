@@ -9,7 +9,10 @@ mod run;
 mod signals;
 mod sink;
 
-use std::{io, process::ExitCode};
+use std::{
+    io::{self, IsTerminal},
+    process::ExitCode,
+};
 
 use args::{Cli, Command};
 use clap::Parser;
@@ -27,9 +30,9 @@ fn main() -> ExitCode {
     execute(cli).unwrap_or_else(|failure| {
         if json {
             let error = serde_json::json!({ "error": failure.message, "exit_code": failure.exit as u8 });
-            eprintln!("{error}");
+            out::note(&error.to_string());
         } else {
-            eprintln!("sendoff: {failure}");
+            out::note(&format!("sendoff: {failure}"));
         }
         failure.exit.into()
     })
@@ -38,7 +41,11 @@ fn main() -> ExitCode {
 fn execute(cli: Cli) -> Result<ExitCode, Failure> {
     let filter = EnvFilter::try_new(&cli.log)
         .map_err(|err| Failure::usage(format!("--log {:?} is no filter: {err}", cli.log)))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
     match cli.command {
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { dir } => generate::man(dir.as_deref()),

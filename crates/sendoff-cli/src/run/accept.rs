@@ -132,9 +132,9 @@ impl Acceptor<'_> {
 pub(crate) fn report(label: &str, bad: &[Bad], json: bool) {
     for Bad { line, message } in bad {
         if json {
-            eprintln!("{}", serde_json::json!({ "file": label, "line": line, "error": message }));
+            out::note(&serde_json::json!({ "file": label, "line": line, "error": message }).to_string());
         } else {
-            eprintln!("{label}:{line}: {message}");
+            out::note(&format!("{label}:{line}: {message}"));
         }
     }
 }

@@ -45,6 +45,11 @@ impl Input {
     /// # Errors
     /// Exit 2: it is missing, a directory, or cannot be read.
     pub(crate) fn of(args: &RunArgs) -> Result<Self, Failure> {
+        if args.each_line.is_none() && !args.command.is_empty() {
+            return Err(Failure::usage(
+                "a command after -- goes with --each-line FILE, not with a file of jobs",
+            ));
+        }
         let form = match &args.each_line {
             Some(_) => Form::Argument(Template::new(args.command.clone())),
             None => Form::Job,

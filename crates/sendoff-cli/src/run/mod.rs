@@ -18,7 +18,7 @@ mod report;
 mod source;
 mod summary;
 
-use std::{io::IsTerminal, path::Path, process::ExitCode, sync::Arc};
+use std::{io::IsTerminal, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use sendoff::{
     Error, State,
@@ -35,6 +35,9 @@ use self::{
     report::{Report, counted},
     summary::Summary,
 };
+/// How long a store without room for more jobs may take to start those that it has.
+const FULL_PATIENCE: Duration = Duration::from_secs(10);
+
 pub(crate) use self::{engine::store_failure, place::Place};
 use crate::{
     args::RunArgs,
@@ -113,8 +116,14 @@ async fn execute(
     };
     let work = async {
         let ended = acceptor.run(chunks).await?;
-        // What was accepted is started, also if no more could be accepted.
-        let idle = scheduler.idle().await.map_err(|err| engine::failure(&prepared.place, &err));
+        // What was accepted is started, also if no more could be accepted; but a store without room
+        // may have none for starts either.
+        let full = matches!(&ended, Ended::Refused(err) if err.is_full());
+        let limit = if full { FULL_PATIENCE } else { Duration::MAX };
+        let idle = match tokio::time::timeout(limit, scheduler.idle()).await {
+            Ok(idle) => idle.map_err(|err| engine::failure(&prepared.place, &err)),
+            Err(_) => Ok(()),
+        };
         Ok::<_, Failure>((ended, idle))
     };
     tokio::select! {
@@ -183,7 +192,8 @@ async fn finish(args: &RunArgs, mut prepared: Prepared, outcome: Outcome) -> Res
     let written = written.and_then(|()| records.map_or(Ok(()), Records::finish));
 
     let mut failure = outcome.failure;
-    if summary.all.jobs() == 0 && failure.is_none() && !outcome.interrupted {
+    if summary.all.jobs() == 0 && prepared.position.repeats == 0 && failure.is_none() && !outcome.interrupted
+    {
         failure = Some(Failure::usage(no_jobs(&prepared.input.label)));
     }
     let exit = failure.as_ref().map_or_else(|| exit_of(&summary, &prepared), |failure| failure.exit);
@@ -230,9 +240,9 @@ async fn finish(args: &RunArgs, mut prepared: Prepared, outcome: Outcome) -> Res
 /// Says something to whoever watches, on stderr.
 fn note(args: &RunArgs, words: &str) {
     if args.output.json {
-        eprintln!("{}", serde_json::json!({ "note": words }));
+        out::note(&serde_json::json!({ "note": words }).to_string());
     } else {
-        eprintln!("{words}");
+        out::note(words);
     }
 }
 

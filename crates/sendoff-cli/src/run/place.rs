@@ -21,6 +21,14 @@ pub(crate) enum Place {
 }
 
 impl Place {
+    /// The file, if it is one.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Memory => None,
+            Self::File(path) => Some(path),
+        }
+    }
+
     /// What `--store` says.
     pub(crate) fn given(store: &Path) -> Self {
         if store == Path::new("memory") { Self::Memory } else { Self::File(store.into()) }

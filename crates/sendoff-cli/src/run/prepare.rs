@@ -1,7 +1,7 @@
 //! Everything before the first start: what is to be read, where the store is, what of the input is
 //! consumed already, and whether the rest is good.
 
-use std::{io::BufReader, sync::Arc};
+use std::{io::BufReader, path::Path, sync::Arc};
 
 use sendoff::ports::Store;
 
@@ -54,7 +54,9 @@ pub(crate) async fn prepare(args: &RunArgs) -> Result<(Prepared, Rest), Failure>
         Some(store) => Place::given(store),
         None => Place::of_run(&name)?,
     };
-    let records = args.records.as_deref().map(Records::create).transpose()?;
+    let kept = [args.file.as_deref(), args.each_line.as_deref(), place.path()];
+    let kept: Vec<&Path> = kept.into_iter().flatten().collect();
+    let records = args.records.as_deref().map(|to| Records::create(to, &kept)).transpose()?;
 
     let existing = if place.exists() { Some(engine::open(args, &place)?) } else { None };
     let before = match &existing {

@@ -10,6 +10,7 @@ use sendoff::{
 };
 
 use super::report::{counted, grouped};
+use crate::out;
 
 /// Shows how many jobs have ended: a bar on a terminal, lines elsewhere.
 pub(crate) struct Progress {
@@ -69,8 +70,10 @@ impl Progress {
                     bar.set_position(ended);
                     bar.set_message(message);
                 }
-                (None, Some(total)) => eprintln!("{} of {}{message}", grouped(ended), counted(total, "job")),
-                (None, None) => eprintln!("{}{message}", grouped(ended)),
+                (None, Some(total)) => {
+                    out::note(&format!("{} of {}{message}", grouped(ended), counted(total, "job")))
+                }
+                (None, None) => out::note(&format!("{}{message}", grouped(ended))),
             }
         }
     }

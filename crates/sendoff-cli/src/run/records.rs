@@ -21,7 +21,19 @@ pub(crate) struct Records {
 impl Records {
     /// Begins a file. Called before anything starts, so that a path that cannot be written is
     /// refused in time.
-    pub(crate) fn create(to: &Path) -> Result<Self, Failure> {
+    ///
+    /// # Errors
+    /// Exit 2: it cannot be written, or it is one of the files `kept`, which it would replace.
+    pub(crate) fn create(to: &Path, kept: &[&Path]) -> Result<Self, Failure> {
+        // What a link leads to is written, and the link stays.
+        let real = to.canonicalize();
+        let to = real.as_deref().unwrap_or(to);
+        if real.is_ok() && kept.iter().any(|kept| is_of(to, kept)) {
+            return Err(Failure::usage(format!(
+                "{}: the records would replace what this run reads or keeps; name another file",
+                to.display()
+            )));
+        }
         let failed = |err: io::Error| {
             Failure::usage(format!("{}: the records cannot be written: {err}", to.display()))
         };
@@ -59,6 +71,16 @@ impl Records {
         }
         Ok(())
     }
+}
+
+/// Whether `to` is `kept`, or one of the files that SQLite and the lock keep beside it.
+fn is_of(to: &Path, kept: &Path) -> bool {
+    let Ok(kept) = kept.canonicalize() else { return false };
+    ["", "-wal", "-shm", ".lock"].into_iter().any(|suffix| {
+        let mut beside = kept.clone().into_os_string();
+        beside.push(suffix);
+        to == Path::new(&beside)
+    })
 }
 
 impl Drop for Records {

@@ -185,7 +185,8 @@ impl Summary {
         if let Some(named) = named.filter(|named| named.len() < NAMED) {
             named.push(Named::of(record));
         }
-        self.possible_duplicates += u64::from(record.possible_duplicate);
+        // An unknown one is not started again; it has a list of its own.
+        self.possible_duplicates += u64::from(record.possible_duplicate && record.state == State::Started);
         let Some(started) = record.started_at else { return };
         if since.is_none_or(|since| started >= since) {
             let queued = since.map_or(record.queued_at, |since| since.max(record.queued_at));

@@ -116,3 +116,43 @@ fn a_reader_that_goes_away_stops_nothing() {
     running.end().code(0);
     assert_eq!(place.read("records").lines().count(), 3_000);
 }
+
+#[test]
+fn records_never_replace_what_a_run_reads_or_keeps() {
+    let place = Place::new();
+    place.write("jobs", simulated(2));
+    for kept in ["jobs", "store.db", "store.db.lock"] {
+        if kept != "jobs" {
+            place.run(["run", "jobs", "--store", "store.db"]);
+        }
+        place
+            .run(["run", "jobs", "--store", "store.db", "--records", kept])
+            .code(2)
+            .stderr_has("would replace what this run reads or keeps");
+    }
+    assert_eq!(place.read("jobs"), simulated(2));
+    // A link stays, and what it leads to is written.
+    place.write("target", "");
+    std::os::unix::fs::symlink(place.path("target"), place.path("link")).unwrap();
+    place.run(["run", "jobs", "--store", "store.db", "--records", "link"]).code(0);
+    assert!(place.path("link").is_symlink());
+    assert_eq!(place.read("target").lines().count(), 2);
+}
+
+#[test]
+fn a_command_without_each_line_is_refused() {
+    let place = Place::new();
+    place.write("jobs", simulated(1));
+    place.run(["run", "jobs", "--", "true"]).code(2).stderr_has("--each-line");
+    assert!(place.stores().is_empty());
+}
+
+#[test]
+fn arguments_of_each_line_stay_out_of_the_records() {
+    let place = Place::new();
+    place.write("lines", "0\n");
+    let args = ["run", "--each-line", "lines", "--records", "records", "--", "sleep", "{}", "0.0001"];
+    let done = place.run(args).code(0);
+    let _ = done;
+    assert!(!place.read("records").contains("0.0001"));
+}

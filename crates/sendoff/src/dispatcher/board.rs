@@ -41,6 +41,7 @@ pub(super) fn rank(header: &Header) -> Rank {
 pub(crate) struct StarterLimits {
     pub(crate) name: Arc<str>,
     pub(crate) max_per_destination: usize,
+    pub(crate) max_starting: usize,
     pub(crate) max_running: Option<usize>,
 }
 
@@ -130,7 +131,7 @@ impl Board {
         let starter_gates = starters
             .iter()
             .map(|starter| {
-                let key = gates.insert(Gate::new(usize::MAX, starter.max_running, None));
+                let key = gates.insert(Gate::new(starter.max_starting, starter.max_running, None));
                 (starter.name.clone(), (key, starter.max_per_destination))
             })
             .collect();

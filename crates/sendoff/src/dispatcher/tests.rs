@@ -63,7 +63,12 @@ fn claimed(id: u64, lane: &Arc<Lane>, attempt: u32) -> Arc<Claimed> {
 
 /// A dispatcher that has looked at its empty store.
 fn dispatcher(limits: Limits) -> Dispatcher {
-    let starters = [StarterLimits { name: "s".into(), max_per_destination: 2, max_running: None }];
+    let starters = [StarterLimits {
+        name: "s".into(),
+        max_per_destination: 2,
+        max_starting: usize::MAX,
+        max_running: None,
+    }];
     let mut dispatcher = Dispatcher::new(limits, &starters, 1);
     let asked = dispatcher.handle(now(0), Event::Tick);
     assert!(matches!(asked[..], [Action::Lanes { .. }, Action::Expire { .. }]), "{asked:?}");
@@ -234,7 +239,12 @@ fn ready(actions: &[Action]) -> usize {
 
 #[test]
 fn a_lane_listed_during_its_refill_is_refilled_again() {
-    let starters = [StarterLimits { name: "s".into(), max_per_destination: 2, max_running: None }];
+    let starters = [StarterLimits {
+        name: "s".into(),
+        max_per_destination: 2,
+        max_starting: usize::MAX,
+        max_running: None,
+    }];
     let mut dispatcher = Dispatcher::new(Limits::default(), &starters, 1);
     let lane = lane("q");
     dispatcher.handle(now(0), Event::Tick);

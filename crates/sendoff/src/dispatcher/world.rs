@@ -79,6 +79,7 @@ impl Op {
 const MAX_IN_FLIGHT: usize = 4;
 const MAX_QUEUE_A: usize = 3;
 const MAX_PER_DESTINATION: usize = 2;
+const MAX_STARTING: usize = 3;
 const MAX_RUNNING: usize = 2;
 
 pub(super) struct World {
@@ -104,11 +105,13 @@ impl World {
             StarterLimits {
                 name: "dest".into(),
                 max_per_destination: MAX_PER_DESTINATION,
+                max_starting: MAX_STARTING,
                 max_running: None,
             },
             StarterLimits {
                 name: "run".into(),
                 max_per_destination: usize::MAX,
+                max_starting: usize::MAX,
                 max_running: Some(MAX_RUNNING),
             },
         ];
@@ -386,6 +389,7 @@ impl World {
         let held = |matches: &dyn Fn(&Lane) -> bool| self.held.values().filter(|lane| matches(lane)).count();
         assert!(held(&|_| true) <= MAX_IN_FLIGHT);
         assert!(held(&|lane| &*lane.queue == "a") <= MAX_QUEUE_A);
+        assert!(held(&|lane| &*lane.starter == "dest") <= MAX_STARTING);
         for host in ["x:1", "y:1"] {
             assert!(held(&|lane| lane.destination.as_deref() == Some(host)) <= MAX_PER_DESTINATION);
         }

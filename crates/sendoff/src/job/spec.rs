@@ -152,6 +152,10 @@ impl JobSpec {
         }
         let text = std::str::from_utf8(json)
             .map_err(|err| Error::invalid(format!("not UTF-8 after byte {}", err.valid_up_to())))?;
+        // A derived reader would take an array for an object, field by field.
+        if text.trim_ascii_start().starts_with('[') {
+            return Err(Error::invalid("expected an object, one job a line, not an array"));
+        }
         let mut reader = serde_json::Deserializer::from_str(text);
         let spec: Self = serde_path_to_error::deserialize(&mut reader).map_err(|err| {
             let path = err.path().to_string();
@@ -349,6 +353,7 @@ mod tests {
             (r#"{}"#, "missing field `start`"),
             (r#"{"start":{"a":{}}} {}"#, "something follows"),
             (r#"{"start":{"a":{}}"#, "EOF"),
+            (r#"[{"start":{"a":{}}}]"#, "expected an object"),
         ] {
             let message = refused(json);
             assert!(message.contains(words), "{json}\n  {message}");

@@ -51,6 +51,9 @@ pub struct StarterDefaults {
     pub max_attempts: u32,
     /// Starts in flight to one destination; no limit for starts without a destination.
     pub max_per_destination: usize,
+    /// Attempts of this kind under way at once, in all. A crash leaves so many in doubt, so it should
+    /// be no more than keeps the starter busy.
+    pub max_starting: usize,
     /// Started things alive at once: each holds its [`Running`] until it ends. No limit if `None`.
     pub max_running: Option<usize>,
     /// Whether the engine may drop a start midway, on timeout. If not, it waits for the answer
@@ -59,12 +62,13 @@ pub struct StarterDefaults {
 }
 
 impl Default for StarterDefaults {
-    /// At least once, 5 attempts, no limits, may be dropped midway.
+    /// At least once, 5 attempts, no limits of its own, may be dropped midway.
     fn default() -> Self {
         Self {
             delivery: Delivery::AtLeastOnce,
             max_attempts: 5,
             max_per_destination: usize::MAX,
+            max_starting: usize::MAX,
             max_running: None,
             abandonable: true,
         }
@@ -99,6 +103,10 @@ impl Refusal {
     /// # Errors
     /// [`Refusal`], naming the field.
     pub fn read<'a, T: serde::Deserialize<'a>>(payload: &'a RawValue) -> Result<T, Self> {
+        // A derived reader would take an array for an object, field by field.
+        if !payload.get().starts_with('{') {
+            return Err(Self::new("", "expected an object"));
+        }
         let mut reader = serde_json::Deserializer::from_str(payload.get());
         serde_path_to_error::deserialize(&mut reader).map_err(|err| {
             let path = err.path().to_string();

@@ -58,6 +58,7 @@ impl Resolver {
             .map(|(name, (_, defaults))| StarterLimits {
                 name: name.clone(),
                 max_per_destination: defaults.max_per_destination,
+                max_starting: defaults.max_starting.max(1),
                 max_running: defaults.max_running,
             })
             .collect()

@@ -146,6 +146,7 @@ impl ScriptedStarter {
             delivery: Delivery::AtLeastOnce,
             max_attempts: 3,
             max_per_destination: 2,
+            max_starting: usize::MAX,
             max_running: None,
             abandonable: true,
         };

@@ -41,7 +41,12 @@ pub struct ProcessStarter {
     pool: pool::Pool<Task>,
     launcher: Arc<Launcher>,
     max_running: usize,
+    max_starting: usize,
 }
+
+/// Starts claimed for each thread: enough to keep it busy while claims are on their way. A crash
+/// leaves so many in doubt.
+const STARTING_PER_THREAD: usize = 16;
 
 /// How a [`ProcessStarter`] is to work.
 #[derive(Debug, Clone)]
@@ -115,7 +120,12 @@ impl ProcessStarter {
         };
         let shared = Arc::clone(&launcher);
         let pool = pool::Pool::new(limits, move || Launcher::worker(Arc::clone(&shared)));
-        Ok(Self { pool, launcher, max_running: options.max_running })
+        Ok(Self {
+            pool,
+            launcher,
+            max_running: options.max_running,
+            max_starting: options.threads.saturating_mul(STARTING_PER_THREAD),
+        })
     }
 }
 
@@ -148,6 +158,7 @@ impl Starter for ProcessStarter {
             delivery: Delivery::AtMostOnce,
             max_attempts: 3,
             max_per_destination: usize::MAX,
+            max_starting: self.max_starting,
             max_running: Some(self.max_running),
             abandonable: false,
         }

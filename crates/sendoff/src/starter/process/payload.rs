@@ -331,7 +331,7 @@ mod tests {
             (r#"{"program":"/bin/true","args":["a",{"hunter2":1}]}"#, "args[1]", "expected a string"),
             (r#"{"program":"/bin/true","env":{"A":["hunter2"]}}"#, "env.A", "expected a string"),
             (r#"{"program":"/bin/true","env":["hunter2, expected x"]}"#, "env", "expected a map"),
-            (r#""hunter2""#, "", "expected struct Process"),
+            (r#""hunter2""#, "", "expected an object"),
             (r#"{"args":[]}"#, "", "missing field `program`"),
             (r#"{"program":"/bin/true","argv":[]}"#, "argv", "unknown field `argv`"),
         ] {
