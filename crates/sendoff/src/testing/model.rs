@@ -334,6 +334,9 @@ impl Model {
     /// Crashes and opens again: what was acknowledged is there, attempts under way are orphans.
     pub async fn crash_and_reopen(&mut self) {
         self.subject.crash_and_reopen().await;
+        // A number that was given before, to a row that is gone, may be given again: it was
+        // promised to one job only as long as the process lives.
+        self.highest = self.rows.iter().map(|row| row.id).max();
         for row in &mut self.rows {
             row.orphan = (row.life.state == State::Starting).then_some(row.life.fence);
         }
