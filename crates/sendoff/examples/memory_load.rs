@@ -60,6 +60,7 @@ fn job(n: u64, run_at: Timestamp, lane: &Arc<Lane>, request: &Arc<str>) -> NewJo
         // Shared, so that it does not count: what is measured is a job without its payload.
         request: request.clone(),
         submitted_by: None,
+        grant: None,
     };
     NewJob { job: Arc::new(job), claim: None }
 }

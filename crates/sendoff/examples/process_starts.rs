@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = ProcessOptions::new().env(ProcessEnv::Inherit).max_running(in_flight);
     let starter = Arc::new(ProcessStarter::with_options(options)?);
     let payload = serde_json::value::to_raw_value(&Process::new(program))?;
-    starter.check(&payload).map_err(|refusal| format!("{refusal:?}"))?;
+    starter.check(&payload, None).map_err(|refusal| format!("{refusal:?}"))?;
 
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let begun = SystemClock.elapsed();

@@ -377,6 +377,7 @@ fn job(n: u64, names: Names) -> Job {
         request: format!(r#"{{"start":{{"simulated":{{"delay":"1ms"}}}},"labels":{{"n":"{n:0>140}"}}}}"#)
             .into(),
         submitted_by: None,
+        grant: None,
     }
 }
 

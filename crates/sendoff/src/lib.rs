@@ -62,8 +62,8 @@ pub use dispatcher::{Limits, QueueLimits, Rate};
 pub use error::{Error, Result};
 pub use guid::{Guid, GuidError};
 pub use job::{
-    Delivery, ErrorClass, Header, Job, JobId, JobRecord, JobSpec, Lane, LastError, Payload, Receipt, Retry,
-    Start,
+    Caller, Delivery, ErrorClass, Grant, Header, Job, JobId, JobRecord, JobSpec, Lane, LastError, Payload,
+    Reach, Receipt, Retry, Start,
 };
 pub use notice::Notice;
 pub use scheduler::{

@@ -49,6 +49,7 @@ fn claimed(id: u64, lane: &Arc<Lane>, attempt: u32) -> Arc<Claimed> {
         expires_at: None,
         request: "{}".into(),
         submitted_by: None,
+        grant: None,
     };
     Arc::new(Claimed {
         id: JobId(id),

@@ -254,6 +254,7 @@ impl World {
             expires_at: (!delay.is_zero()).then(|| run_at.saturating_add(delay)),
             request: "{}".into(),
             submitted_by: None,
+            grant: None,
         });
         self.jobs.push(guid);
         let admitted = self.dispatcher.admit(self.now, &lane, run_at, job.expires_at);

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use super::Delivery;
+use super::{Delivery, Grant};
 use crate::{guid::Guid, state::Facts, time::Timestamp};
 
 /// A store's own number for a row: small, ascending with insertion, never given to another job as
@@ -52,6 +52,8 @@ pub struct Job {
     pub request: Arc<str>,
     /// Who submitted it.
     pub submitted_by: Option<Arc<str>>,
+    /// What its start may reach, held against the policy in force then; `None`: whatever that allows.
+    pub grant: Option<Arc<Grant>>,
 }
 
 impl fmt::Debug for Job {

@@ -1,9 +1,11 @@
 //! Layer 1: jobs as submitted ([`JobSpec`]), as kept ([`Job`]) and as shown ([`JobRecord`]).
 
+mod grant;
 mod kept;
 mod record;
 mod spec;
 
+pub use grant::{Caller, Grant, Reach};
 pub use kept::{Header, Job, JobId, Lane};
 pub use record::{ErrorClass, JobRecord, LastError, Receipt};
 pub use spec::{Delivery, JobSpec, Payload, Retry, Start};

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     guid::Guid,
-    job::{Delivery, Receipt},
+    job::{Delivery, Grant, Receipt},
     state::{self, Begun},
     time::{Clock, Timestamp},
 };
@@ -27,12 +27,12 @@ pub trait Starter: Send + Sync + 'static {
     /// What a job gets that does not say, and the limits of this kind of start.
     fn defaults(&self) -> StarterDefaults;
 
-    /// Refuses at submit what could never start, and says where the start goes. Must be cheap and
-    /// must not block.
+    /// Refuses at submit what could never start, or what `grant` does not allow, and says where the
+    /// start goes. Must be cheap and must not block.
     ///
     /// # Errors
     /// [`Refusal`], naming the field of the payload.
-    fn check(&self, payload: &RawValue) -> Result<Checked, Refusal>;
+    fn check(&self, payload: &RawValue, grant: Option<&Grant>) -> Result<Checked, Refusal>;
 
     /// Starts one job: resolves when the target has taken over, not when it has finished.
     ///
@@ -139,6 +139,8 @@ pub struct Attempt {
     pub delivery: Delivery,
     /// What to start.
     pub payload: Box<RawValue>,
+    /// What the start may reach, if its submitter was bounded.
+    pub grant: Option<Arc<Grant>>,
     /// How long the attempt may take; the engine enforces it on starters that are abandonable.
     pub timeout: Duration,
     /// Held as long as the started thing counts as running. Dropped with the attempt, unless the
@@ -169,6 +171,7 @@ impl Attempt {
             due_at: now,
             delivery: Delivery::AtLeastOnce,
             payload,
+            grant: None,
             timeout: Duration::from_secs(30),
             running,
             clock: Arc::new(AttemptClock::new(clock, now, now, None)),

@@ -46,6 +46,7 @@ pub(super) async fn run(
         due_at: claimed.run_at,
         delivery: claimed.job.delivery,
         payload: request.start.payload,
+        grant: claimed.job.grant.clone(),
         timeout,
         running,
         clock: clock.clone(),

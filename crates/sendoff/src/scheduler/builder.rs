@@ -8,7 +8,7 @@ use super::{Scheduler, Shared, driver::Driver, resolve::Resolver, waiters::Waite
 use crate::{
     dispatcher::{Dispatcher, Limits, QueueLimits},
     error::{Error, ErrorKind, Result},
-    job::JobSpec,
+    job::{Caller, JobSpec},
     ports::{Starter, Store},
     time::{Clock, SystemClock},
 };
@@ -148,7 +148,6 @@ impl Builder {
             resolver,
             // A fresh name for each process start: never taken for its predecessor.
             node: uuid::Uuid::from_u128(fastrand::u128(..)).hyphenated().to_string().into(),
-            submitted_by: self.submitted_by,
             waiters: Waiters::default(),
             notices: broadcast::channel(self.notices).0,
             lull: Notify::new(),
@@ -159,7 +158,8 @@ impl Builder {
         let driver = Driver::new(shared.clone(), dispatcher, commands, timer);
         // The loop ends by itself: at a shutdown, when every handle is dropped, or with the store.
         drop(tokio::runtime::Handle::current().spawn(driver.run()));
-        Ok(Scheduler { shared, inbox, room: Arc::new(Semaphore::new(self.inbox)) })
+        let caller = Arc::new(Caller { name: self.submitted_by, grant: None });
+        Ok(Scheduler { shared, inbox, room: Arc::new(Semaphore::new(self.inbox)), caller })
     }
 }
 

@@ -26,7 +26,7 @@ use crate::{
     dispatcher::QueueLimits,
     error::{Error, ErrorKind, Result},
     guid::Guid,
-    job::{JobRecord, JobSpec},
+    job::{Caller, JobRecord, JobSpec},
     notice::Notice,
     ports::{CancelVerdict, Changed, Counts, Durability, Filter, Page, PageRequest, Prune, Store},
     state::Resolution,
@@ -50,6 +50,7 @@ pub struct Scheduler {
     /// Jobs and commands on their way to the loop; the number of jobs is bounded by `room`.
     inbox: mpsc::UnboundedSender<Command>,
     room: Arc<Semaphore>,
+    caller: Arc<Caller>,
 }
 
 /// What the handles and the loop have in common.
@@ -58,7 +59,6 @@ struct Shared {
     clock: Arc<dyn Clock>,
     resolver: Resolver,
     node: Arc<str>,
-    submitted_by: Option<Arc<str>>,
     waiters: Waiters,
     notices: broadcast::Sender<Notice>,
     /// Rings when nothing is in flight, or something ended otherwise.
@@ -115,6 +115,12 @@ impl Scheduler {
     /// A scheduler to be: give it a store and starters, then [`Builder::start`] it.
     pub fn builder() -> Builder {
         Builder::default()
+    }
+
+    /// A handle of the same scheduler that submits in the name of `caller`.
+    #[must_use]
+    pub fn for_caller(&self, caller: Caller) -> Self {
+        Self { caller: Arc::new(caller), ..self.clone() }
     }
 
     /// Submits a job. The guid is known at once; awaiting the answer waits until the job is
@@ -333,7 +339,7 @@ impl Scheduler {
     }
 
     fn resolve(&self, spec: JobSpec) -> Result<crate::job::Job> {
-        self.shared.resolver.resolve(spec, self.shared.clock.now(), self.shared.submitted_by.clone())
+        self.shared.resolver.resolve(spec, self.shared.clock.now(), &self.caller)
     }
 
     async fn room(&self, jobs: u32) -> Result<OwnedSemaphorePermit> {

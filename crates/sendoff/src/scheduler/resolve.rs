@@ -10,7 +10,7 @@ use crate::{
     dispatcher::{Backoff, StarterLimits},
     error::{Error, Result},
     guid::{Guid, GuidSource},
-    job::{Job, JobSpec, Lane},
+    job::{Caller, Job, JobSpec, Lane},
     ports::{Starter, StarterDefaults},
     time::{Span, Timestamp},
 };
@@ -66,16 +66,11 @@ impl Resolver {
 
     /// Everything that submit would refuse, refused now.
     pub(crate) fn check(&self, spec: &JobSpec) -> Result<()> {
-        self.resolve(spec.clone(), Timestamp::MIN, None).map(|_| ())
+        self.resolve(spec.clone(), Timestamp::MIN, &Caller::default()).map(|_| ())
     }
 
     /// The job as it will be kept, accepted at `now`.
-    pub(crate) fn resolve(
-        &self,
-        mut spec: JobSpec,
-        now: Timestamp,
-        submitted_by: Option<Arc<str>>,
-    ) -> Result<Job> {
+    pub(crate) fn resolve(&self, mut spec: JobSpec, now: Timestamp, caller: &Caller) -> Result<Job> {
         let field = |field: &str, why: &str| Error::invalid(format!("{field}: {why}"));
         let name = &spec.start.starter;
         let Some((starter_name, (starter, defaults))) = self.starters.get_key_value(name.as_str()) else {
@@ -83,7 +78,7 @@ impl Resolver {
             let why = format!("there is no starter {name:?}; there are: {}", known.join(", "));
             return Err(field("start", &why));
         };
-        let checked = starter.check(&spec.start.payload).map_err(|refusal| {
+        let checked = starter.check(&spec.start.payload, caller.grant.as_deref()).map_err(|refusal| {
             let path = [name.as_str(), &refusal.field];
             let path = path.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(".");
             field(&format!("start.{path}"), &refusal.message)
@@ -144,7 +139,8 @@ impl Resolver {
             run_at,
             expires_at,
             request: request.into(),
-            submitted_by,
+            submitted_by: caller.name.clone(),
+            grant: caller.grant.clone(),
         })
     }
 
@@ -260,7 +256,7 @@ mod tests {
         let resolver = Resolver::new(vec![Arc::new(SimulatedStarter)]).unwrap();
         let json = format!(r#"{{"start":{{"simulated":{{"delay":"1ms"}}}}{rest}}}"#);
         let now = Timestamp::from_micros(1_700_000_000_000_000).unwrap();
-        resolver.resolve(JobSpec::from_json(json.as_bytes())?, now, None)
+        resolver.resolve(JobSpec::from_json(json.as_bytes())?, now, &Caller::default())
     }
 
     #[test]

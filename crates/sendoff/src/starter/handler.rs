@@ -113,7 +113,7 @@ impl Starter for HandlerStarter {
         StarterDefaults::default()
     }
 
-    fn check(&self, payload: &RawValue) -> Result<Checked, Refusal> {
+    fn check(&self, payload: &RawValue, _grant: Option<&crate::job::Grant>) -> Result<Checked, Refusal> {
         let call: Call = Refusal::read(payload)?;
         self.named(&call.name)?;
         Ok(Checked::default())

@@ -46,7 +46,7 @@ impl Starter for SimulatedStarter {
         StarterDefaults::default()
     }
 
-    fn check(&self, payload: &RawValue) -> Result<Checked, Refusal> {
+    fn check(&self, payload: &RawValue, _grant: Option<&crate::job::Grant>) -> Result<Checked, Refusal> {
         let payload: Simulated = Refusal::read(payload)?;
         if payload.delay.duration() > Simulated::MAX_DELAY {
             return Err(Refusal::new(

@@ -88,6 +88,7 @@ pub fn job(n: u64) -> Job {
         expires_at: None,
         request: request.into(),
         submitted_by: None,
+        grant: None,
     }
 }
 

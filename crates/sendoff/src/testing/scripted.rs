@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::{
     guid::Guid,
-    job::{Delivery, Payload, Receipt},
+    job::{Delivery, Grant, Payload, Receipt},
     ports::{
         Attempt, Checked, Refusal, Running, StartError, StartErrorClass, StartFuture, Starter,
         StarterDefaults,
@@ -252,7 +252,7 @@ impl Starter for ScriptedStarter {
         self.defaults
     }
 
-    fn check(&self, payload: &RawValue) -> Result<Checked, Refusal> {
+    fn check(&self, payload: &RawValue, _grant: Option<&Grant>) -> Result<Checked, Refusal> {
         let payload: Scripted = Refusal::read(payload)?;
         Ok(Checked { destination: payload.to })
     }

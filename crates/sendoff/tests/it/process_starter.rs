@@ -333,7 +333,7 @@ fn what_can_never_start_is_refused_at_submit() {
     let directory = tempfile::tempdir().unwrap();
     let folder = directory.path().to_str().unwrap();
     let starter = ProcessStarter::new();
-    let check = |process: &Process| starter.check(&to_raw_value(process).unwrap());
+    let check = |process: &Process| starter.check(&to_raw_value(process).unwrap(), None);
     for (process, field) in [
         (Process::new("true"), "program"),
         (Process::new(""), "program"),

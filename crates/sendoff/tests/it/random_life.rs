@@ -189,6 +189,7 @@ impl New {
             run_at,
             expires_at: self.deadline.map(|deadline| at(now + self.later + deadline)),
             submitted_by: self.ann.then(|| "ann".into()),
+            grant: None,
             ..content
         };
         let due = run_at <= at(now) && job.expires_at.is_none_or(|expires_at| at(now) < expires_at);

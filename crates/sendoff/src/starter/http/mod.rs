@@ -148,7 +148,7 @@ impl Starter for HttpStarter {
         StarterDefaults { max_per_destination: self.max_per_destination, ..StarterDefaults::default() }
     }
 
-    fn check(&self, payload: &RawValue) -> Result<Checked, Refusal> {
+    fn check(&self, payload: &RawValue, _grant: Option<&crate::job::Grant>) -> Result<Checked, Refusal> {
         let payload: Http = Refusal::read(payload)?;
         let destination = Place::read(&payload.url)?.endpoint()?.destination;
         prepare(payload)?;

@@ -166,7 +166,11 @@ impl Starter for ProcessStarter {
 
     /// Refuses what exec would refuse whatever happens until then. A program that is not there is
     /// not refused: it may be installed by the time of the start.
-    fn check(&self, payload: &RawValue) -> std::result::Result<Checked, Refusal> {
+    fn check(
+        &self,
+        payload: &RawValue,
+        _grant: Option<&crate::job::Grant>,
+    ) -> std::result::Result<Checked, Refusal> {
         let process: Process = Refusal::read(payload)?;
         let program = process.program.clone();
         self.launcher.ready(process)?;

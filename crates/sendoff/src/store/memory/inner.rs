@@ -165,10 +165,15 @@ impl Inner {
             let claimed = life.apply(&job.facts(), now, &Transition::Claim { node: node.clone() });
             debug_assert!(claimed.is_ok());
         }
-        let names = (job.idempotency_key.is_some() || job.submitted_by.is_some()).then(|| {
-            let idempotency_key = job.idempotency_key.clone();
-            Box::new(Names { idempotency_key, submitted_by: job.submitted_by.clone() })
-        });
+        let names = (job.idempotency_key.is_some() || job.submitted_by.is_some() || job.grant.is_some())
+            .then(|| {
+                let idempotency_key = job.idempotency_key.clone();
+                Box::new(Names {
+                    idempotency_key,
+                    submitted_by: job.submitted_by.clone(),
+                    grant: job.grant.clone(),
+                })
+            });
         let row = Row {
             guid: job.guid,
             request: job.request.clone(),
@@ -290,6 +295,7 @@ impl Inner {
             expires_at: row.expires_at,
             request: row.request.clone(),
             submitted_by: row.submitted_by().cloned(),
+            grant: row.grant().cloned(),
         }
     }
 

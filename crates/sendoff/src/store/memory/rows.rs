@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use crate::{
     guid::Guid,
-    job::Delivery,
+    job::{Delivery, Grant},
     state::{Facts, Life},
     time::Timestamp,
 };
@@ -29,6 +29,7 @@ pub(super) struct Row {
 pub(super) struct Names {
     pub(super) idempotency_key: Option<Box<str>>,
     pub(super) submitted_by: Option<Arc<str>>,
+    pub(super) grant: Option<Arc<Grant>>,
 }
 
 impl Row {
@@ -47,6 +48,10 @@ impl Row {
 
     pub(super) fn submitted_by(&self) -> Option<&Arc<str>> {
         self.names.as_ref()?.submitted_by.as_ref()
+    }
+
+    pub(super) fn grant(&self) -> Option<&Arc<Grant>> {
+        self.names.as_ref()?.grant.as_ref()
     }
 }
 

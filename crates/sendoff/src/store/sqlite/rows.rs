@@ -82,6 +82,7 @@ pub(super) fn kept(row: &Row<'_>, lanes: &mut Lanes<'_>, actors: &mut Actors<'_>
         expires_at: cells.maybe_at(10),
         request,
         submitted_by: cells.actor(11, actors)?,
+        grant: None,
     };
     let (state, fence, attempt, crashes) = (cells.get(1), cells.get(5), cells.get(6), cells.get(17));
     let job = (!cells.broken).then_some(job);

@@ -25,7 +25,7 @@ async fn the_request_on_the_wire_is_as_promised() {
     attempt.number = 3;
     attempt.queue = "mail".into();
     attempt.due_at = "2027-01-01T09:00:00Z".parse().unwrap();
-    assert_eq!(starter.check(&attempt.payload).unwrap().destination, Some(server.address.to_string()));
+    assert_eq!(starter.check(&attempt.payload, None).unwrap().destination, Some(server.address.to_string()));
     let receipt = within(starter.start(attempt)).await.unwrap();
     assert_eq!((receipt.status, receipt.pid), (Some(204), None));
     let seen = server.seen().remove(0);
@@ -236,7 +236,7 @@ async fn secrets_stay_out_of_errors() {
         r#"{"url":"http://h/","headers":{"x":"s3cret\n"}}"#,
     ] {
         let payload = serde_json::value::RawValue::from_string(refused.into()).unwrap();
-        let Refusal { field, message } = starter.check(&payload).unwrap_err();
+        let Refusal { field, message } = starter.check(&payload, None).unwrap_err();
         assert!(!message.contains("s3cret") && !field.contains("s3cret"), "{message}");
     }
 }
