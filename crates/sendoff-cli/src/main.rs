@@ -1,5 +1,7 @@
 //! The command `sendoff`.
 
+mod access;
+mod api;
 mod args;
 mod backup;
 mod failure;
