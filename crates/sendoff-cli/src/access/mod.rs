@@ -6,7 +6,9 @@ use sendoff::{Caller, Grant};
 use serde::{Deserialize, Serialize};
 
 /// What a token is good for. None includes another, but `Admin` includes all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, clap::ValueEnum,
+)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Scope {
     /// See jobs, queues, statistics, events and metrics.
