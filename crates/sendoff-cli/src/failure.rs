@@ -11,8 +11,12 @@ pub(crate) enum Exit {
     NotAll = 1,
     /// Wrong usage or bad input.
     Usage = 2,
-    /// The store is broken or cannot be reached.
+    /// There is no such thing.
+    NotFound = 3,
+    /// The store or the daemon is broken or cannot be reached.
     Store = 4,
+    /// What was waited for did not happen in time.
+    TimedOut = 124,
 }
 
 impl From<Exit> for ExitCode {
@@ -39,7 +43,17 @@ impl Failure {
         Self { exit: Exit::Usage, message: message.into() }
     }
 
-    /// Exit 4: the store.
+    /// Exit 3: no such job, queue or token.
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
+        Self { exit: Exit::NotFound, message: message.into() }
+    }
+
+    /// Exit 124: a wait ran out.
+    pub(crate) fn timed_out(message: impl Into<String>) -> Self {
+        Self { exit: Exit::TimedOut, message: message.into() }
+    }
+
+    /// Exit 4: the store or the daemon.
     pub(crate) fn store(message: impl Into<String>) -> Self {
         Self { exit: Exit::Store, message: message.into() }
     }

@@ -4,10 +4,12 @@ mod access;
 mod api;
 mod args;
 mod backup;
+mod client;
 mod failure;
 mod generate;
 mod out;
 mod run;
+mod serve;
 mod signals;
 mod sink;
 
@@ -16,7 +18,7 @@ use std::{
     process::ExitCode,
 };
 
-use args::{Cli, Command};
+use args::{Cli, ClientCommand, Command};
 use clap::Parser;
 use failure::Failure;
 use tracing_subscriber::EnvFilter;
@@ -27,6 +29,8 @@ fn main() -> ExitCode {
         Command::Run(args) => args.output.json,
         Command::Sink(args) => args.output.json,
         Command::Backup(args) => args.output.json,
+        Command::Serve(args) => args.output.json,
+        Command::Client(ClientCommand::Stats(args)) => args.output.json,
         Command::Completions { .. } | Command::Man { .. } => false,
     };
     execute(cli).unwrap_or_else(|failure| {
@@ -54,6 +58,8 @@ fn execute(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Sink(args) => on_runtime(sink::run(args)),
         Command::Run(args) => on_runtime(run::run(args)),
         Command::Backup(args) => backup::run(&args),
+        Command::Serve(args) => on_runtime(serve::run(args)),
+        Command::Client(command) => on_runtime(client::run(command)),
     }
 }
 

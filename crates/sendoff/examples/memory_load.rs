@@ -86,7 +86,7 @@ fn filled(what: &str, jobs: u64, run_at: impl Fn(u64) -> Timestamp) -> Result<Me
 
 fn cancel(store: &MemoryStore, jobs: u64) -> Result<()> {
     let all = usize::try_from(jobs).unwrap_or(usize::MAX);
-    let all = PageRequest { after: None, limit: all, row_budget: all };
+    let all = PageRequest { limit: all, row_budget: all, ..PageRequest::default() };
     let records = now(store.list(Filter::default(), all))?.records;
     let guids: Vec<_> = records.iter().map(|record| record.guid).collect();
     drop(records);

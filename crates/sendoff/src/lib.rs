@@ -58,12 +58,11 @@ pub mod store;
 pub mod testing;
 pub mod time;
 
-pub use dispatcher::{Limits, QueueLimits, Rate};
 pub use error::{Error, Result};
 pub use guid::{Guid, GuidError};
 pub use job::{
     Caller, Delivery, ErrorClass, Grant, Header, Job, JobId, JobRecord, JobSpec, Lane, LastError, Payload,
-    Reach, Receipt, Retry, Start,
+    QueueLimits, Rate, Reach, Receipt, Retry, Start,
 };
 pub use notice::Notice;
 pub use scheduler::{

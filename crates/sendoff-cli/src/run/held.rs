@@ -1,9 +1,9 @@
 //! A store that outlives its scheduler.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use sendoff::{
-    Guid, Header, JobId, JobRecord, Lane,
+    Guid, Header, JobId, JobRecord, Lane, QueueLimits,
     ports::{
         CancelVerdict, Changed, Claim, Claimed, Counts, Durability, Expired, Filter, InsertBatch, Inserted,
         Page, PageRequest, Prune, Settled, Settlement, Store, StoreFuture,
@@ -72,6 +72,12 @@ impl Store for Held {
     }
     fn bookmark(&self, name: String) -> StoreFuture<Option<Vec<u8>>> {
         self.0.bookmark(name)
+    }
+    fn queues(&self) -> StoreFuture<BTreeMap<Arc<str>, QueueLimits>> {
+        self.0.queues()
+    }
+    fn set_queue(&self, queue: Arc<str>, limits: Option<QueueLimits>) -> StoreFuture<()> {
+        self.0.set_queue(queue, limits)
     }
     fn backup(&self, to: PathBuf) -> StoreFuture<()> {
         self.0.backup(to)

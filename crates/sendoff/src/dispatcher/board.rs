@@ -16,10 +16,10 @@ use slab::Slab;
 
 use super::{
     gate::Gate,
-    limits::{Limits, QueueLimits, RateState},
+    limits::{Limits, RateState},
 };
 use crate::{
-    job::{Header, JobId, Lane},
+    job::{Header, JobId, Lane, QueueLimits},
     time::Timestamp,
 };
 

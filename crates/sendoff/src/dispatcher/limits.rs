@@ -2,41 +2,21 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use crate::job::{QueueLimits, Rate};
+
 /// How many starts of which kind at once. All limits are of this node.
 #[derive(Debug, Clone)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Starts in flight in all.
-    pub max_in_flight: usize,
+    pub(crate) max_in_flight: usize,
     /// Limits of single queues; a queue that is not named has none.
-    pub queues: BTreeMap<Arc<str>, QueueLimits>,
+    pub(crate) queues: BTreeMap<Arc<str>, QueueLimits>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self { max_in_flight: 1024, queues: BTreeMap::new() }
     }
-}
-
-/// The limits of one queue.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct QueueLimits {
-    /// Starts in flight.
-    pub max_in_flight: Option<usize>,
-    /// Starts in a time.
-    pub rate: Option<Rate>,
-    /// Nothing of this queue is started.
-    pub paused: bool,
-}
-
-/// So many starts in so much time, evenly, with bursts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rate {
-    /// Starts, at least 1.
-    pub starts: u32,
-    /// In this long.
-    pub per: Duration,
-    /// So many may begin at once after a pause, at least 1.
-    pub burst: u32,
 }
 
 /// A rate's state: the generic cell rate algorithm (ITU-T I.371), which needs one instant per
@@ -65,7 +45,7 @@ impl RateState {
 }
 
 fn interval(rate: &Rate) -> Duration {
-    rate.per / rate.starts.max(1)
+    rate.per.duration() / rate.starts.max(1)
 }
 
 #[cfg(test)]
@@ -74,7 +54,7 @@ mod tests {
 
     #[test]
     fn a_rate_lets_a_burst_pass_and_then_its_pace() {
-        let rate = Rate { starts: 10, per: Duration::from_secs(1), burst: 3 };
+        let rate = Rate { starts: 10, per: Duration::from_secs(1).into(), burst: 3 };
         let mut state = RateState::default();
         let mut passed = Vec::new();
         for millis in (5_000..6_000).step_by(10) {

@@ -13,13 +13,13 @@ mod world;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-pub use limits::{Limits, QueueLimits, Rate};
+pub(crate) use limits::Limits;
 
 pub(crate) use board::StarterLimits;
 pub(crate) use outcome::Backoff;
 
 use crate::{
-    job::{Header, JobId, Lane, Receipt},
+    job::{Header, JobId, Lane, QueueLimits, Receipt},
     ports::{Claimed, Settled, Settlement, StartError, StartErrorClass},
     state::{Begun, Outcome, POISON_CRASHES, State},
     time::Timestamp,

@@ -4,12 +4,12 @@
 use std::{panic, sync::Arc, time::Duration};
 
 use super::{
-    Action, AttemptEnd, Backoff, Dispatcher, Event, Limits, Now, QueueLimits, Rate, StarterLimits,
+    Action, AttemptEnd, Backoff, Dispatcher, Event, Limits, Now, StarterLimits,
     world::{Op, World},
 };
 use crate::{
     guid::Guid,
-    job::{Delivery, Header, Job, JobId, Lane, Receipt},
+    job::{Delivery, Header, Job, JobId, Lane, QueueLimits, Rate, Receipt},
     ports::{Claimed, Settled, StartError},
     state::{self, Outcome, State},
     time::Timestamp,
@@ -165,7 +165,7 @@ fn a_permit_that_comes_back_goes_to_who_waits_for_it() {
 
 #[test]
 fn a_rate_lets_its_burst_pass_and_wakes_for_the_next() {
-    let rate = Rate { starts: 1, per: Duration::from_secs(10), burst: 2 };
+    let rate = Rate { starts: 1, per: Duration::from_secs(10).into(), burst: 2 };
     let mut dispatcher =
         dispatcher(with_queue("q", QueueLimits { rate: Some(rate), ..QueueLimits::default() }));
     let lane = lane("q");

@@ -11,10 +11,10 @@ use std::{
 
 use futures_util::FutureExt;
 
-use super::{Action, AttemptEnd, Backoff, Dispatcher, Event, Limits, Now, QueueLimits, StarterLimits};
+use super::{Action, AttemptEnd, Backoff, Dispatcher, Event, Limits, Now, StarterLimits};
 use crate::{
     guid::Guid,
-    job::{Delivery, Header, Job, Lane, Receipt},
+    job::{Delivery, Header, Job, Lane, QueueLimits, Receipt},
     ports::{CancelVerdict, Claim, Claimed, InsertBatch, Inserted, NewJob, StartError, Store, StoreFuture},
     state::{self, State},
     store::MemoryStore,

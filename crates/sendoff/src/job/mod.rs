@@ -2,10 +2,12 @@
 
 mod grant;
 mod kept;
+mod queue;
 mod record;
 mod spec;
 
 pub use grant::{Caller, Grant, Reach};
 pub use kept::{Header, Job, JobId, Lane};
+pub use queue::{QueueLimits, Rate};
 pub use record::{ErrorClass, JobRecord, LastError, Receipt};
 pub use spec::{Delivery, JobSpec, Payload, Retry, Start};

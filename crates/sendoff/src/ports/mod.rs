@@ -1,8 +1,10 @@
 //! Layer 2: the traits that the engine stands on.
 
+mod observer;
 mod starter;
 mod store;
 
+pub use observer::{AttemptSeen, Observer};
 pub(crate) use starter::AttemptClock;
 pub use starter::{
     Attempt, Checked, Refusal, Running, StartError, StartErrorClass, StartFuture, Starter, StarterDefaults,

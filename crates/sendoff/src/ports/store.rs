@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::{
     error::Result,
     guid::Guid,
-    job::{Delivery, Header, Job, JobId, JobRecord, Lane},
+    job::{Delivery, Header, Job, JobId, JobRecord, Lane, QueueLimits},
     state::{Begun, Outcome, Resolution, State},
     time::Timestamp,
 };
@@ -73,6 +73,10 @@ pub trait Store: Send + Sync + 'static {
     fn counts(&self) -> StoreFuture<Counts>;
     /// What was last stored under this name together with a batch.
     fn bookmark(&self, name: String) -> StoreFuture<Option<Vec<u8>>>;
+    /// The limits that were set for queues, by name.
+    fn queues(&self) -> StoreFuture<BTreeMap<Arc<str>, QueueLimits>>;
+    /// Keeps a queue's limits; `None` forgets them.
+    fn set_queue(&self, queue: Arc<str>, limits: Option<QueueLimits>) -> StoreFuture<()>;
     /// Writes a consistent copy to a new file while the store goes on.
     fn backup(&self, to: PathBuf) -> StoreFuture<()>;
     /// Waits for every call so far, tidies up (checkpoint) and lets go of the file.
@@ -249,6 +253,8 @@ pub struct Filter {
     pub submitted_by: Option<String>,
     /// With this delivery.
     pub delivery: Option<Delivery>,
+    /// Whose guid ends so: lower-case hexadecimal digits, without hyphens, at most 32.
+    pub guid_suffix: Option<String>,
     /// With `run_at` not before this.
     pub from: Option<Timestamp>,
     /// With `run_at` before this.
@@ -258,8 +264,10 @@ pub struct Filter {
 /// Which page.
 #[derive(Debug, Clone, Copy)]
 pub struct PageRequest {
-    /// After this row, in the order of insertion.
+    /// After this row, in the order asked for.
     pub after: Option<JobId>,
+    /// The newest first, instead of in the order of insertion.
+    pub newest_first: bool,
     /// At most so many records.
     pub limit: usize,
     /// Look at no more than about so many rows; a page may end early and still have a cursor.
@@ -268,7 +276,7 @@ pub struct PageRequest {
 
 impl Default for PageRequest {
     fn default() -> Self {
-        Self { after: None, limit: 100, row_budget: 10_000 }
+        Self { after: None, newest_first: false, limit: 100, row_budget: 10_000 }
     }
 }
 

@@ -6,10 +6,10 @@ use tokio::sync::{Notify, Semaphore, broadcast, mpsc, watch};
 
 use super::{Scheduler, Shared, driver::Driver, resolve::Resolver, waiters::Waiters};
 use crate::{
-    dispatcher::{Dispatcher, Limits, QueueLimits},
+    dispatcher::{Dispatcher, Limits},
     error::{Error, ErrorKind, Result},
-    job::{Caller, JobSpec},
-    ports::{Starter, Store},
+    job::{Caller, JobSpec, QueueLimits},
+    ports::{Observer, Starter, Store},
     time::{Clock, SystemClock},
 };
 
@@ -26,6 +26,7 @@ pub struct Builder {
     notices: usize,
     submitted_by: Option<Arc<str>>,
     seed: Option<u64>,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 impl Default for Builder {
@@ -39,6 +40,7 @@ impl Default for Builder {
             notices: 4_096,
             submitted_by: None,
             seed: None,
+            observer: None,
         }
     }
 }
@@ -91,6 +93,13 @@ impl Builder {
     #[must_use]
     pub fn submitted_by(mut self, who: &str) -> Self {
         self.submitted_by = Some(who.into());
+        self
+    }
+
+    /// Who is told of each attempt and each call of the store, for metrics.
+    #[must_use]
+    pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = Some(observer);
         self
     }
 
@@ -182,7 +191,7 @@ impl Checker {
     /// # Errors
     /// [`Error::is_invalid`], naming the field.
     pub fn check(&self, spec: &JobSpec) -> Result<()> {
-        self.0.check(spec)
+        self.0.check(spec, &Caller::default())
     }
 }
 

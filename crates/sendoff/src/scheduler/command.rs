@@ -5,10 +5,9 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::{
-    dispatcher::QueueLimits,
     error::Result,
     guid::Guid,
-    job::Job,
+    job::{Job, QueueLimits},
     ports::{CancelVerdict, Changed, Durability, Inserted},
     state::Resolution,
     time::Timestamp,

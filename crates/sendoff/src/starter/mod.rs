@@ -3,6 +3,7 @@
 mod handler;
 #[cfg(feature = "http")]
 mod http;
+mod policy;
 #[cfg(all(feature = "process", target_os = "linux"))]
 mod process;
 mod simulated;
@@ -10,6 +11,7 @@ mod simulated;
 pub use handler::{Call, HandlerStarter};
 #[cfg(feature = "http")]
 pub use http::{Http, HttpStarter, HttpStarterBuilder};
+pub use policy::{Policy, SharedPolicy};
 #[cfg(all(feature = "process", target_os = "linux"))]
 pub use process::{Process, ProcessEnv, ProcessOptions, ProcessStarter};
 pub use simulated::{Simulated, SimulatedStarter};

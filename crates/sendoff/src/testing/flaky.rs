@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use crate::{
     error::{Error, ErrorKind},
     guid::Guid,
-    job::{Header, JobId, JobRecord, Lane},
+    job::{Header, JobId, JobRecord, Lane, QueueLimits},
     ports::{
         CancelVerdict, Changed, Claim, Claimed, Counts, Durability, Expired, Filter, InsertBatch, Inserted,
         Page, PageRequest, Prune, Settled, Settlement, Store, StoreFuture,
@@ -250,6 +250,14 @@ impl Store for FlakyStore {
 
     fn bookmark(&self, name: String) -> StoreFuture<Option<Vec<u8>>> {
         self.inner.bookmark(name)
+    }
+
+    fn queues(&self) -> StoreFuture<BTreeMap<Arc<str>, QueueLimits>> {
+        self.inner.queues()
+    }
+
+    fn set_queue(&self, queue: Arc<str>, limits: Option<QueueLimits>) -> StoreFuture<()> {
+        self.inner.set_queue(queue, limits)
     }
 
     fn backup(&self, to: PathBuf) -> StoreFuture<()> {

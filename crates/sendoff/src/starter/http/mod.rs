@@ -21,6 +21,7 @@ use rustls::{
 };
 use serde_json::value::RawValue;
 
+use super::SharedPolicy;
 use crate::{
     error::{Error, Result},
     job::{Delivery, Payload, Receipt},
@@ -51,6 +52,7 @@ pub struct HttpStarterBuilder {
     max_per_destination: usize,
     user_agent: String,
     roots_pem: Vec<u8>,
+    policy: Option<SharedPolicy>,
 }
 
 impl HttpStarter {
@@ -70,6 +72,7 @@ impl HttpStarter {
             max_per_destination: 64,
             user_agent: USER_AGENT.to_owned(),
             roots_pem: Vec::new(),
+            policy: None,
         }
     }
 
@@ -204,6 +207,14 @@ impl HttpStarterBuilder {
     pub fn root_certificates_pem(mut self, pem: impl AsRef<[u8]>) -> Self {
         self.roots_pem.extend_from_slice(pem.as_ref());
         self.roots_pem.push(b'\n');
+        self
+    }
+
+    /// Holds each connection to this policy and the job's grant. Default: none, every address that
+    /// names a host may be called.
+    #[must_use]
+    pub fn policy(mut self, policy: SharedPolicy) -> Self {
+        self.policy = Some(policy);
         self
     }
 

@@ -17,6 +17,7 @@ use rustix::process::{Resource, getrlimit};
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
+use super::SharedPolicy;
 use crate::{
     error::{Error, Result},
     job::{Delivery, Payload as _},
@@ -54,11 +55,12 @@ pub struct ProcessOptions {
     env: ProcessEnv,
     max_running: usize,
     threads: usize,
+    policy: Option<SharedPolicy>,
 }
 
 impl Default for ProcessOptions {
     fn default() -> Self {
-        Self { env: ProcessEnv::default(), max_running: 1024, threads: 2 }
+        Self { env: ProcessEnv::default(), max_running: 1024, threads: 2, policy: None }
     }
 }
 
@@ -82,6 +84,13 @@ impl ProcessOptions {
     #[must_use]
     pub fn max_running(mut self, children: usize) -> Self {
         self.max_running = children.max(1);
+        self
+    }
+
+    /// Holds each start to this policy and the job's grant. Default: none, every program may be started.
+    #[must_use]
+    pub fn policy(mut self, policy: SharedPolicy) -> Self {
+        self.policy = Some(policy);
         self
     }
 

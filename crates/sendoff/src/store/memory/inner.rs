@@ -1,7 +1,7 @@
 //! What the store does under its lock: writes.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
 };
 
@@ -14,7 +14,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     guid::Guid,
-    job::{Job, JobId},
+    job::{Job, JobId, QueueLimits},
     ports::{
         CancelVerdict, Changed, Claim, Claimed, Conflict, Expired, InsertBatch, Inserted, NewJob, Prune,
         Settled, Settlement,
@@ -39,6 +39,7 @@ pub(super) struct Inner {
     /// Unknown rows, by `ended_at`: apart, since they outlive the others.
     unknown: Sorted,
     pub(super) bookmarks: HashMap<String, Vec<u8>>,
+    pub(super) queues: BTreeMap<Arc<str>, QueueLimits>,
     /// Attempts that were under way when the store was opened: rows and fences.
     pub(super) orphans: VecDeque<(u64, u32)>,
     pub(super) closed: bool,

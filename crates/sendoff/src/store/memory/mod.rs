@@ -26,6 +26,7 @@ mod rows;
 mod sorted;
 
 use std::{
+    collections::BTreeMap,
     fmt,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -37,7 +38,7 @@ use self::inner::Inner;
 use crate::{
     error::{Error, ErrorKind, Result},
     guid::Guid,
-    job::{Header, JobId, JobRecord, Lane},
+    job::{Header, JobId, JobRecord, Lane, QueueLimits},
     ports::{
         CancelVerdict, Changed, Claim, Claimed, Counts, Durability, Expired, Filter, InsertBatch, Inserted,
         Page, PageRequest, Prune, Settled, Settlement, Store, StoreFuture,
@@ -175,6 +176,20 @@ impl Store for MemoryStore {
 
     fn bookmark(&self, name: String) -> StoreFuture<Option<Vec<u8>>> {
         self.call(|inner| Ok(inner.bookmarks.get(&name).cloned()))
+    }
+
+    fn queues(&self) -> StoreFuture<BTreeMap<Arc<str>, QueueLimits>> {
+        self.call(|inner| Ok(inner.queues.clone()))
+    }
+
+    fn set_queue(&self, queue: Arc<str>, limits: Option<QueueLimits>) -> StoreFuture<()> {
+        self.call(|inner| {
+            match limits {
+                Some(limits) => inner.queues.insert(queue, limits),
+                None => inner.queues.remove(&queue),
+            };
+            Ok(())
+        })
     }
 
     fn backup(&self, _to: PathBuf) -> StoreFuture<()> {

@@ -79,7 +79,7 @@ impl Inner {
     }
 
     fn matches(&self, filter: &Filter, row: &Row) -> bool {
-        let Filter { state, queue, label, submitted_by, delivery, from, to } = filter;
+        let Filter { state, queue, label, submitted_by, delivery, guid_suffix: _, from, to } = filter;
         state.is_none_or(|state| row.life.state == state)
             && queue.as_ref().is_none_or(|queue| **queue == *self.lanes.lane(row.lane).queue)
             && delivery.is_none_or(|delivery| row.delivery == delivery)

@@ -22,6 +22,7 @@ mod thread;
 mod writer;
 
 use std::{
+    collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering, mpsc},
@@ -42,7 +43,7 @@ use self::{
 use crate::{
     error::{Error, ErrorKind, Result},
     guid::Guid,
-    job::{Header, JobId, JobRecord, Lane},
+    job::{Header, JobId, JobRecord, Lane, QueueLimits},
     ports::{
         CancelVerdict, Changed, Claim, Claimed, Counts, Durability, Expired, Filter, InsertBatch, Inserted,
         Page, PageRequest, Prune, Settled, Settlement, Store, StoreFuture,
@@ -295,6 +296,14 @@ impl Store for SqliteStore {
 
     fn bookmark(&self, name: String) -> StoreFuture<Option<Vec<u8>>> {
         self.read(move |reader| reader.bookmark(&name))
+    }
+
+    fn queues(&self) -> StoreFuture<BTreeMap<Arc<str>, QueueLimits>> {
+        Box::pin(std::future::ready(Ok(BTreeMap::new())))
+    }
+
+    fn set_queue(&self, _queue: Arc<str>, _limits: Option<QueueLimits>) -> StoreFuture<()> {
+        Box::pin(std::future::ready(Ok(())))
     }
 
     fn backup(&self, to: PathBuf) -> StoreFuture<()> {

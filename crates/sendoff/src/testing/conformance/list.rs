@@ -69,12 +69,12 @@ pub(super) async fn a_budget_of_rows(model: &mut Model) {
     model.insert(batch(jobs, true)).await;
     // A label is not indexed: the one row in question is found in several steps.
     let filter = Filter { label: Some(("n".to_owned(), "299".to_owned())), ..Filter::default() };
-    let page = PageRequest { after: None, limit: 10, row_budget: 20 };
+    let page = PageRequest { limit: 10, row_budget: 20, ..PageRequest::default() };
     let first = model.store().list(filter.clone(), page).await.expect("list");
     assert!(first.records.is_empty(), "{:?}", first.records);
     assert!(first.next.is_some(), "a page that ends early has a cursor");
     assert_eq!(model.list(filter, 10, 20).await.len(), 1);
-    let page = PageRequest { after: None, limit: 10, row_budget: ALL };
+    let page = PageRequest { limit: 10, row_budget: ALL, ..PageRequest::default() };
     let first = model.store().list(Filter::default(), page).await.expect("list");
     assert_eq!(first.records.len(), 10);
 }
@@ -84,7 +84,7 @@ pub(super) async fn while_rows_come_and_go(model: &mut Model) {
     let mut listed = Vec::new();
     let mut after = None;
     for round in 0.. {
-        let request = PageRequest { after, limit: 2, row_budget: ALL };
+        let request = PageRequest { after, limit: 2, row_budget: ALL, ..PageRequest::default() };
         let page = model.store().list(Filter::default(), request).await.expect("list");
         listed.extend(page.records.iter().map(|record| record.guid));
         after = page.next;

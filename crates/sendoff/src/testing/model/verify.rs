@@ -125,7 +125,7 @@ impl Model {
         let mut records = Vec::new();
         let mut after = None;
         loop {
-            let request = PageRequest { after, limit, row_budget };
+            let request = PageRequest { after, newest_first: false, limit, row_budget };
             let page = self.store().list(filter.clone(), request).await.expect("list");
             assert!(page.records.len() <= limit, "{} records with a limit of {limit}", page.records.len());
             records.extend(page.records);

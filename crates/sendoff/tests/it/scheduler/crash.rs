@@ -126,7 +126,7 @@ fn deadlines_and_due_times_that_passed_meanwhile() {
     let starter = ScriptedStarter::by_script(|_| Plan::STARTED);
     let (_, store) = life(&Arc::new(MemoryStore::new()), &starter, async |scheduler| {
         let paused = sendoff::QueueLimits { paused: true, ..Default::default() };
-        scheduler.set_queue_limits("default", paused).unwrap();
+        scheduler.set_queue_limits("default", Some(paused)).await.unwrap();
         scheduler.submit(job(1).run_at(super::wall()).expires_in(SECOND)).unwrap().await.unwrap();
         scheduler.submit(job(2)).unwrap().await.unwrap();
         let later = (3..5_000).map(|n| job(n).delay(HOUR)).collect();

@@ -47,7 +47,7 @@ async fn max_in_flight_of_all_and_of_a_queue() {
 #[tokio::test(start_paused = true)]
 async fn a_rate_paces_and_duplicates_do_not_use_it_up() {
     let starter = ScriptedStarter::by_script(|_| Plan::STARTED);
-    let rate = Rate { starts: 2, per: SECOND, burst: 3 };
+    let rate = Rate { starts: 2, per: SECOND.into(), burst: 3 };
     let limits = QueueLimits { rate: Some(rate), ..QueueLimits::default() };
     let (scheduler, _) = flaky(&starter, |builder| builder.queue_limits("paced", limits)).await;
     let begin = Instant::now();
@@ -65,7 +65,7 @@ async fn a_rate_paces_and_duplicates_do_not_use_it_up() {
 #[tokio::test(start_paused = true)]
 async fn an_endless_interval_is_a_rate_too() {
     let starter = ScriptedStarter::by_script(|_| Plan::STARTED);
-    let rate = Rate { starts: 1, per: Duration::MAX, burst: u32::MAX };
+    let rate = Rate { starts: 1, per: Duration::MAX.into(), burst: u32::MAX };
     let limits = QueueLimits { rate: Some(rate), ..QueueLimits::default() };
     let (scheduler, _) = flaky(&starter, |builder| builder.queue_limits("default", limits)).await;
     scheduler.submit(job(1)).unwrap().started().await.unwrap();
@@ -79,12 +79,12 @@ async fn a_queue_is_paused_and_resumed() {
     let starter = ScriptedStarter::by_script(|_| Plan::STARTED);
     let scheduler = scheduler(&starter).await;
     let paused = QueueLimits { paused: true, ..QueueLimits::default() };
-    scheduler.set_queue_limits("q", paused).unwrap();
+    scheduler.set_queue_limits("q", Some(paused)).await.unwrap();
     submit(&scheduler, (0..3).map(|n| job(n).queue("q"))).await;
     submit(&scheduler, [job(7).queue("other"), job(8).queue("q").delay(SECOND)]).await;
     tokio::time::sleep(HOUR).await;
     assert_eq!(starter.order(), [7]);
-    scheduler.set_queue_limits("q", QueueLimits::default()).unwrap();
+    scheduler.set_queue_limits("q", None).await.unwrap();
     quiet().await;
     assert_eq!(starter.order(), [7, 0, 1, 2, 8]);
 }

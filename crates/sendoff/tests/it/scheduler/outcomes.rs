@@ -174,7 +174,8 @@ async fn no_start_begins_after_its_deadline() {
     let blocked = scheduler.submit(job(2).queue("full")).unwrap().await.unwrap().guid;
     let holds = attempts.next().await;
     scheduler
-        .set_queue_limits("full", sendoff::QueueLimits { max_in_flight: Some(1), ..Default::default() })
+        .set_queue_limits("full", Some(sendoff::QueueLimits { max_in_flight: Some(1), ..Default::default() }))
+        .await
         .unwrap();
     let guid = scheduler.submit(job(3).queue("full").expires_in(SECOND)).unwrap().guid();
     let ended = scheduler.started(guid).await.unwrap_err();

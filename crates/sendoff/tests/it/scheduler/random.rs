@@ -251,7 +251,10 @@ impl World {
             14 => {
                 let max_in_flight = self.random.bool().then(|| self.random.usize(1..3));
                 let limits = QueueLimits { max_in_flight, paused: self.random.bool(), rate: None };
-                scheduler.set_queue_limits(["a", "b"][self.random.usize(..2)], limits).expect("it is open");
+                scheduler
+                    .set_queue_limits(["a", "b"][self.random.usize(..2)], Some(limits))
+                    .await
+                    .expect("it is open");
             }
             15 => {
                 let methods = [
@@ -476,7 +479,7 @@ async fn now(scheduler: &Scheduler, guid: Guid, wall: Timestamp) -> Timestamp {
 }
 
 async fn records(store: &dyn Store) -> BTreeMap<Guid, JobRecord> {
-    let page = PageRequest { limit: 100_000, row_budget: 1_000_000, after: None };
+    let page = PageRequest { limit: 100_000, row_budget: 1_000_000, ..PageRequest::default() };
     let page = store.list(Filter::default(), page).await.expect("no error");
     assert!(page.next.is_none());
     page.records.into_iter().map(|record| (record.guid, record)).collect()

@@ -1,9 +1,15 @@
 //! The command line's grammar: what `--help`, the man pages and the completions are made of.
 
+mod client;
+mod serve;
+
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, builder::BoolishValueParser};
 use sendoff::time::Span;
+
+pub(crate) use client::*;
+pub(crate) use serve::*;
 
 /// Starts jobs and forgets them, with an honest record of each start
 #[derive(Debug, Parser)]
@@ -29,6 +35,9 @@ pub(crate) enum Command {
     Run(RunArgs),
     Sink(SinkArgs),
     Backup(BackupArgs),
+    Serve(ServeArgs),
+    #[command(flatten)]
+    Client(ClientCommand),
     /// Write a completion script for a shell to stdout
     #[command(after_help = COMPLETIONS_HELP)]
     Completions {
