@@ -294,6 +294,8 @@ pub struct Page {
 pub struct Counts {
     /// For each queue the number of jobs in each state; zeros are left out.
     pub queues: BTreeMap<String, BTreeMap<State, u64>>,
+    /// Of them all, those whose stored row was found to be unreadable.
+    pub quarantined: u64,
 }
 
 impl Counts {

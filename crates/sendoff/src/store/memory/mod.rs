@@ -18,6 +18,7 @@ macro_rules! planted {
 
 #[cfg(feature = "testing")]
 mod fault;
+mod grants;
 mod inner;
 mod lanes;
 mod names;
@@ -79,6 +80,9 @@ impl MemoryStore {
         let mut inner = std::mem::take(&mut *crashed);
         crashed.closed = true;
         inner.orphans = inner.starting();
+        if planted!(inner, QueueLimitsLost) {
+            inner.queues.clear();
+        }
         inner.closed = false;
         Self { inner: Mutex::new(inner) }
     }
@@ -167,7 +171,7 @@ impl Store for MemoryStore {
     }
 
     fn list(&self, filter: Filter, page: PageRequest) -> StoreFuture<Page> {
-        self.call(|inner| Ok(inner.list(&filter, page)))
+        self.call(|inner| inner.list(&filter, page))
     }
 
     fn counts(&self) -> StoreFuture<Counts> {
@@ -184,10 +188,7 @@ impl Store for MemoryStore {
 
     fn set_queue(&self, queue: Arc<str>, limits: Option<QueueLimits>) -> StoreFuture<()> {
         self.call(|inner| {
-            match limits {
-                Some(limits) => inner.queues.insert(queue, limits),
-                None => inner.queues.remove(&queue),
-            };
+            inner.set_queue(queue, limits);
             Ok(())
         })
     }
