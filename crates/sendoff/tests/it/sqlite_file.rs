@@ -160,8 +160,8 @@ fn of_schema_1(path: &Path) {
          INSERT INTO counts VALUES ('default', 0, 1), ('default', 1, 1), ('default', 2, 1), ('default', 6, 1);",
     )
     .unwrap();
-    for (n, state) in [(1, 0), (2, 1), (3, 2), (4, 6)] {
-        let of = job(n);
+    for (n, state) in [(1_i64, 0), (2, 1), (3, 2), (4, 6)] {
+        let of = job(n.cast_unsigned());
         let (ended, started) = ((state > 1).then_some(5), (state == 2).then_some(4));
         let micros = |n: i64| at(n).as_micros();
         raw.execute(
@@ -222,7 +222,7 @@ async fn a_store_of_the_first_schema_is_brought_up_to_date() {
     };
     drop(store);
     let raw = rusqlite::Connection::open(&path).unwrap();
-    let version: usize = raw.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+    let version: u32 = raw.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
     let check: String = raw.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!((version, &*check), (2, "ok"));
     drop(raw);

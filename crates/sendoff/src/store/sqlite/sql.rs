@@ -163,7 +163,7 @@ statements! {
     Ended: "SELECT id FROM job WHERE state BETWEEN 2 AND 5 AND ended_at < ?1
                 AND (?2 IS NULL OR submitted_by = ?2)
             ORDER BY ended_at LIMIT ?3";
-    EndedUnknown: "SELECT id FROM job WHERE state = 6 AND ended_at < ?1
+    EndedUnknown: "SELECT id FROM job INDEXED BY job_unknown WHERE state = 6 AND ended_at < ?1
                        AND (?2 IS NULL OR submitted_by = ?2)
                    ORDER BY ended_at LIMIT ?3";
     LeftStarting: "SELECT id, fence FROM job WHERE state = 1 ORDER BY id";

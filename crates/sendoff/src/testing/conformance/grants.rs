@@ -24,7 +24,7 @@ pub(super) async fn come_with_claims(model: &mut Model) {
     model.crash_and_reopen().await;
     model.claim(&ids[3..6], at(2)).await;
     // And after another attempt.
-    assert_eq!(model.reclaim(ALL, at(3)).await, 6);
+    assert_eq!(model.reclaim(ALL, at(3)).await, 3);
     model.claim(&ids, at(4)).await;
     model.settle_one(unbegun(ids[7], 1, released(5)), at(5)).await;
     model.crash_and_reopen().await;
