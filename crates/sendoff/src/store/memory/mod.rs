@@ -3,7 +3,8 @@
 //!
 //! A pending job takes about 190 bytes beside its request (`cargo run --release --example
 //! memory_load`): a row of 128 in a slab whose numbers ascend and are never used again, a place of
-//! 13 in the hash table of guids, and an entry of 16 in each order that it waits in.
+//! 13 in the hash table of guids, and an entry of 16 in each order that it waits in. One with a key, a
+//! submitter or a grant takes about 50 more; equal grants are kept once.
 
 /// Whether a fault is planted; the constant `false` without the feature `testing`.
 macro_rules! planted {
