@@ -157,6 +157,11 @@ impl Board {
         self.in_flight
     }
 
+    /// Whether no lane has anything due.
+    pub(super) fn is_blank(&self) -> bool {
+        self.lanes.is_empty()
+    }
+
     /// Whether the lane's starter is one of this scheduler's.
     pub(super) fn knows(&self, lane: &Lane) -> bool {
         self.starter_gates.contains_key(&lane.starter)

@@ -221,6 +221,11 @@ impl Dispatcher {
         self.board.in_flight()
     }
 
+    /// Whether nothing is known to be pending or in flight, and all that is stored was looked at.
+    pub(crate) fn is_blank(&self) -> bool {
+        self.is_drained() && self.alone.is_empty() && self.window.is_blank() && self.board.is_blank()
+    }
+
     /// Whether no attempt is under way and every outcome is stored.
     pub(crate) fn is_drained(&self) -> bool {
         self.claiming.is_empty() && self.in_flight.is_empty()

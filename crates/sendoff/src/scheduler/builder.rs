@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize},
+    },
 };
 
 use tokio::sync::{Notify, Semaphore, broadcast, mpsc, watch};
@@ -175,6 +178,7 @@ impl Builder {
             built_queues,
             observer: self.observer,
             in_flight: AtomicUsize::new(0),
+            blank: AtomicBool::new(false),
             waiters: Waiters::default(),
             notices: broadcast::channel(self.notices).0,
             lull: Notify::new(),

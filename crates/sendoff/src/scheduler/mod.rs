@@ -15,7 +15,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -74,6 +74,8 @@ struct Shared {
     observer: Option<Arc<dyn Observer>>,
     /// Claims under way and attempts whose outcome is not stored yet, as the loop last knew.
     in_flight: AtomicUsize,
+    /// The loop knows of nothing pending or in flight, and has looked at all that is stored.
+    blank: AtomicBool,
     waiters: Waiters,
     notices: broadcast::Sender<Notice>,
     /// Rings when nothing is in flight, or something ended otherwise.
@@ -392,7 +394,7 @@ impl Scheduler {
     /// Whether all of so many pending rows, as counted a moment ago, cannot be decoded. Such a row
     /// stays as it is, so that counting as many now proves that there were no others then.
     async fn all_quarantined(&self, pending: u64) -> Result<bool> {
-        if self.next_due().await?.is_some() {
+        if !self.shared.blank.load(Ordering::Acquire) || self.next_due().await?.is_some() {
             return Ok(false);
         }
         let filter = Filter { state: Some(State::Pending), ..Filter::default() };

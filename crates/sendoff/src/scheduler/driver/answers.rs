@@ -96,10 +96,14 @@ impl Driver {
             }
             Answer::QueueChanged(result) => self.queue_changed(passable(result)?),
             Answer::Reached(reply, result) => drop(reply.send(passable(result)?)),
-            Answer::Due(result) => self.feed(Event::Due(passable(result)?.ok())),
+            Answer::Due(result) => {
+                self.feed(Event::Due(passable(result)?.ok()));
+                self.tell_if_idle();
+            }
             Answer::Lanes(result) => self.feed(Event::Lanes(passable(result)?.ok())),
             Answer::Ready(lane, limit, result) => {
                 self.feed(Event::Ready { lane, limit, headers: passable(result)?.ok() });
+                self.tell_if_idle();
             }
             Answer::Expired(result) => {
                 let result = passable(result)?.map_err(drop);

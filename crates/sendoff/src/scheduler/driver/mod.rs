@@ -134,7 +134,6 @@ impl Driver {
             if self.is_done() {
                 return Ok(());
             }
-            self.shared.in_flight.store(self.dispatcher.in_flight(), Ordering::Relaxed);
             self.arm();
             tokio::select! {
                 count = self.inbox.recv_many(&mut commands, TAKE), if !self.deserted => {
@@ -183,7 +182,10 @@ impl Driver {
     /// Tells the dispatcher and does what it says.
     fn feed(&mut self, event: Event) {
         let now = self.now();
-        for action in self.dispatcher.handle(now, event) {
+        let actions = self.dispatcher.handle(now, event);
+        self.shared.in_flight.store(self.dispatcher.in_flight(), Ordering::Relaxed);
+        self.shared.blank.store(self.dispatcher.is_blank(), Ordering::Release);
+        for action in actions {
             self.act(now, action);
         }
     }
