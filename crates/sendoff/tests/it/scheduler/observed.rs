@@ -62,11 +62,7 @@ async fn each_attempt_once_with_its_failure_wait_and_time() {
     let [first, second] = &told()[..] else { panic!("two attempts") };
     assert_eq!((first.state, first.failure), (State::Pending, Some(ErrorClass::NotStarted)));
     assert!(soon(first.wait) && first.took.is_none());
-    let started = Attempt {
-        to: Some("x:1".into()),
-        took: Some(3 * SECOND),
-        ..attempt(State::Started, None)
-    };
+    let started = Attempt { to: Some("x:1".into()), took: Some(3 * SECOND), ..attempt(State::Started, None) };
     assert_eq!(*second, started, "the wait was the first attempt's");
 
     scheduler.submit(job(2)).unwrap().await.unwrap();
@@ -120,6 +116,7 @@ fn as_inserted(record: JobRecord) -> JobRecord {
         wait_us: None,
         took_us: None,
         receipt: None,
+        clock_skew_us: 0,
         ..record
     }
 }
