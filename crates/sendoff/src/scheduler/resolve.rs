@@ -10,7 +10,7 @@ use crate::{
     dispatcher::{Backoff, StarterLimits},
     error::{Error, Result},
     guid::{Guid, GuidSource},
-    job::{Caller, Job, JobSpec, Lane},
+    job::{Caller, Job, JobSpec, Lane, QueueLimits},
     ports::{Starter, StarterDefaults},
     time::{Span, Timestamp},
 };
@@ -214,6 +214,12 @@ fn check_name(field: &str, name: &str) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+/// Refuses what can be no queue's name, and limits that would never let anything start.
+pub(super) fn check_queue(name: &str, limits: Option<&QueueLimits>) -> Result<()> {
+    check_name("queue", name)?;
+    limits.map_or(Ok(()), QueueLimits::check)
 }
 
 fn check_labels(labels: &BTreeMap<String, String>) -> Result<()> {
