@@ -6,6 +6,8 @@ mod http_starter;
 mod layers;
 mod memory_store;
 #[cfg(feature = "process")]
+mod process_policy;
+#[cfg(feature = "process")]
 mod process_starter;
 mod random_life;
 mod scheduler;

@@ -9,6 +9,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
+use super::header::HttpHeader;
 use crate::{
     error::{Error, Result},
     job::Payload,
@@ -29,10 +30,11 @@ pub struct Http {
     /// The method, in upper case. Default `POST`.
     #[serde(default = "post", skip_serializing_if = "is_post")]
     pub method: String,
-    /// Further headers, at most 32 KiB. Those that frame the message and those that sendoff
-    /// itself promises cannot be given.
+    /// Further headers, at most 32 KiB: a text, or a reference to a secret like
+    /// `{"secret": "env:TOKEN", "prefix": "Bearer "}`. Those that frame the message and those that
+    /// sendoff itself promises cannot be given.
     #[serde(default, deserialize_with = "unique", skip_serializing_if = "BTreeMap::is_empty")]
-    pub headers: BTreeMap<String, String>,
+    pub headers: BTreeMap<String, HttpHeader>,
     /// The body as text; excludes `json` and `body_base64`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
@@ -76,9 +78,10 @@ impl Http {
         self
     }
 
-    /// With this header, instead of an earlier one of the same name.
+    /// With this header, instead of an earlier one of the same name: a text, or an
+    /// [`HttpSecret`](super::HttpSecret).
     #[must_use]
-    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<HttpHeader>) -> Self {
         self.headers.insert(name.into(), value.into());
         self
     }
@@ -141,11 +144,11 @@ fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawVal
 }
 
 /// Refuses what a map would silently swallow: a second value for the same header.
-fn unique<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+fn unique<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, HttpHeader>, D::Error> {
     struct Unique;
 
     impl<'de> Visitor<'de> for Unique {
-        type Value = BTreeMap<String, String>;
+        type Value = BTreeMap<String, HttpHeader>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("an object of header names and values, like {\"x-a\": \"b\"}")

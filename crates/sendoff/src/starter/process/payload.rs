@@ -129,6 +129,8 @@ impl fmt::Debug for Process {
 /// the file system has been said.
 pub(super) struct Ready {
     pub(super) program: CString,
+    /// The file to execute in the program's name, once a policy has allowed it.
+    pub(super) executable: Option<CString>,
     pub(super) args: Vec<CString>,
     /// Sorted by name.
     pub(super) env: Vec<EnvEntry>,
@@ -175,12 +177,18 @@ impl Ready {
         }
         Ok(Self {
             program,
+            executable: None,
             args,
             env,
             cwd: optional("cwd", process.cwd)?,
             stdout: optional("stdout", process.stdout)?,
             stderr: optional("stderr", process.stderr)?,
         })
+    }
+
+    /// Whether its paths are those that a policy has allowed, without symbolic links.
+    pub(super) fn is_resolved(&self) -> bool {
+        self.executable.is_some()
     }
 }
 
