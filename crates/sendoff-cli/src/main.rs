@@ -12,13 +12,14 @@ mod run;
 mod serve;
 mod signals;
 mod sink;
+mod socket;
 
 use std::{
     io::{self, IsTerminal},
     process::ExitCode,
 };
 
-use args::{Cli, ClientCommand, Command};
+use args::{Cli, Command};
 use clap::Parser;
 use failure::Failure;
 use tracing_subscriber::EnvFilter;
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
         Command::Sink(args) => args.output.json,
         Command::Backup(args) => args.output.json,
         Command::Serve(args) => args.output.json,
-        Command::Client(ClientCommand::Stats(args)) => args.output.json,
+        Command::Client(command) => command.output().json,
         Command::Completions { .. } | Command::Man { .. } => false,
     };
     execute(cli).unwrap_or_else(|failure| {

@@ -23,11 +23,15 @@ pub(crate) fn note(text: &str) {
 
 /// These bytes.
 pub(crate) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
+    is_read(bytes).map(drop)
+}
+
+/// These bytes, for a command that has no purpose but to print them: whether somebody still reads.
+pub(crate) fn is_read(bytes: &[u8]) -> Result<bool, Failure> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-        Err(err) if err.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::not_all(format!("stdout cannot be written: {err}")))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(err) if err.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(err) => Err(Failure::not_all(format!("stdout cannot be written: {err}"))),
     }
 }

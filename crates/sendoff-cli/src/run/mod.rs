@@ -32,13 +32,19 @@ use self::{
     prepare::{Prepared, Rest, no_jobs, prepare},
     progress::Progress,
     records::Records,
-    report::{Report, counted},
+    report::Report,
     summary::Summary,
 };
 /// How long a store without room for more jobs may take to start those that it has.
 const FULL_PATIENCE: Duration = Duration::from_secs(10);
 
-pub(crate) use self::{engine::store_failure, place::Place};
+pub(crate) use self::{
+    engine::store_failure,
+    lines::{Line, Lines, Reached},
+    place::Place,
+    program::Lookup,
+    report::{counted, grouped, printable, time},
+};
 use crate::{
     args::RunArgs,
     failure::{Exit, Failure},

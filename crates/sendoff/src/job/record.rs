@@ -8,7 +8,7 @@ use super::{Delivery, Job};
 use crate::{guid::Guid, state::State, time::Timestamp};
 
 /// A job's record: what was asked for, what happened, and when. An absent fact is `null` in JSON.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobRecord {
     /// The job's name.
     pub guid: Guid,
