@@ -105,8 +105,8 @@ impl Api {
     ) -> Response<Body> {
         let (head, body) = request.into_parts();
         let in_flight = self.metrics.request_begins();
-        let found = routes::find(&head.method, head.uri.path())
-            .map(|(route, part)| (route, read::path_part(part)));
+        let found =
+            routes::find(&head.method, head.uri.path()).map(|(route, part)| (route, read::path_part(part)));
         let pattern = found.as_ref().map_or("other", |(route, _)| route.pattern);
         let headers_only = head.method == Method::HEAD;
         let answered = match found {

@@ -20,15 +20,9 @@ pub(crate) use serve::*;
 #[command(name = "sendoff", version, after_help = MAIN_HELP)]
 pub(crate) struct Cli {
     /// What to log to stderr: error, warn, info, debug, trace, or a filter like sendoff=debug
-    #[arg(
-        long,
-        global = true,
-        display_order = 100,
-        env = "SENDOFF_LOG",
-        value_name = "FILTER",
-        default_value = "warn"
-    )]
-    pub(crate) log: String,
+    /// [default: warn, for serve info]
+    #[arg(long, global = true, display_order = 100, env = "SENDOFF_LOG", value_name = "FILTER")]
+    pub(crate) log: Option<String>,
 
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -40,6 +34,8 @@ pub(crate) enum Command {
     Sink(SinkArgs),
     Backup(BackupArgs),
     Serve(ServeArgs),
+    Config(ConfigArgs),
+    Token(TokenArgs),
     #[command(flatten)]
     Client(ClientCommand),
     /// Write a completion script for a shell to stdout

@@ -34,7 +34,11 @@ impl Listener {
                 }
                 let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name)).unwrap();
                 let id = field("id: ").parse().unwrap();
-                return Some((id, field("event: ").to_owned(), serde_json::from_str(field("data: ")).unwrap()));
+                return Some((
+                    id,
+                    field("event: ").to_owned(),
+                    serde_json::from_str(field("data: ")).unwrap(),
+                ));
             }
             self.text.push_str(&piece(&mut self.body).await?);
         }
@@ -82,8 +86,13 @@ async fn a_listener_that_comes_back_goes_on_where_it_was() {
         let (_, name, data) = lost.next().await.unwrap();
         assert_eq!((name.as_str(), data), ("lagged", json!({ "missed": null })));
     }
-    for (query, header, parameter) in [("?guid=x", "1", "guid"), ("?state=x", "1", "state"), ("", "x", "Last-Event-ID")] {
-        let request = Request::get(format!("/v1/events{query}")).header("last-event-id", header).body(full("")).unwrap();
+    for (query, header, parameter) in
+        [("?guid=x", "1", "guid"), ("?state=x", "1", "state"), ("", "x", "Last-Event-ID")]
+    {
+        let request = Request::get(format!("/v1/events{query}"))
+            .header("last-event-id", header)
+            .body(full(""))
+            .unwrap();
         let problem = Answer::of(place.send(request).await).await.problem("invalid_parameter");
         assert_eq!(problem["parameter"], parameter);
     }

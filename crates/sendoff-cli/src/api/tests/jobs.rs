@@ -18,7 +18,13 @@ async fn a_submit_is_answered_with_the_record_and_a_repeat_with_the_first_ones()
     assert_eq!(first.headers["x-content-type-options"], "nosniff");
     let record = first.json();
     assert_eq!(
-        json!([record["guid"], record["state"], record["created"], record["durability"], record["submitted_by"]]),
+        json!([
+            record["guid"],
+            record["state"],
+            record["created"],
+            record["durability"],
+            record["submitted_by"]
+        ]),
         json!([GUID, "pending", true, "memory", "token:test"])
     );
     assert_eq!(record["started_at"], json!(null), "absent facts are null");
