@@ -9,6 +9,8 @@ mod memory_store;
 mod process_starter;
 mod random_life;
 mod scheduler;
+#[cfg(feature = "schema")]
+mod schema;
 #[cfg(feature = "sqlite")]
 mod sqlite_file;
 #[cfg(feature = "sqlite")]
