@@ -8,6 +8,7 @@ use crate::{guid::Guid, job::JobRecord, state::State, time::Timestamp};
 
 /// One change of state, sent after it was committed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Notice {
     /// The job.
     pub guid: Guid,

@@ -9,9 +9,11 @@ use crate::{
 
 /// The limits of one queue. A queue without any starts whatever is due.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct QueueLimits {
     /// Starts in flight at once, at least 1.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub max_in_flight: Option<usize>,
     /// Starts in a time.
     pub rate: Option<Rate>,
@@ -44,14 +46,17 @@ impl QueueLimits {
 
 /// So many starts in so much time, evenly, with bursts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Rate {
     /// Starts, at least 1.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub starts: u32,
-    /// In this long.
+    /// In this long, more than 0 s.
     pub per: Span,
     /// So many may begin at once after a pause, at least 1.
     #[serde(default = "one")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub burst: u32,
 }
 

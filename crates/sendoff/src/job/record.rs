@@ -9,6 +9,7 @@ use crate::{guid::Guid, state::State, time::Timestamp};
 
 /// A job's record: what was asked for, what happened, and when. An absent fact is `null` in JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct JobRecord {
     /// The job's name.
     pub guid: Guid,
@@ -113,6 +114,7 @@ impl JobRecord {
 
 /// What a starter learned of the thing that it started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Receipt {
     /// The status of an HTTP answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -124,6 +126,7 @@ pub struct Receipt {
 
 /// Why an attempt did not start the job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LastError {
     /// Its class.
     pub class: ErrorClass,
@@ -135,6 +138,7 @@ pub struct LastError {
 
 /// What kind of failure an attempt met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorClass {
     /// No attempt can succeed.

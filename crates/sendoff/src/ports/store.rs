@@ -88,6 +88,7 @@ pub trait Store: Send + Sync + 'static {
 
 /// What survives once a store has acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Durability {
     /// Nothing survives the process.
@@ -294,8 +295,10 @@ pub struct Page {
 
 /// Jobs by queue and state.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Counts {
     /// For each queue the number of jobs in each state; zeros are left out.
+    #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, BTreeMap<String, u64>>"))]
     pub queues: BTreeMap<String, BTreeMap<State, u64>>,
     /// Of them all, those whose stored row was found to be unreadable when they were to be claimed.
     pub quarantined: u64,

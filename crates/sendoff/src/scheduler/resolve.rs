@@ -109,9 +109,9 @@ impl Resolver {
         check_labels(&spec.labels)?;
         let idempotency_key = spec.idempotency_key.take();
         if let Some(key) = &idempotency_key
-            && (key.is_empty() || key.len() > MAX_KEY || key.chars().any(char::is_control))
+            && (key.is_empty() || key.chars().count() > MAX_KEY || key.chars().any(char::is_control))
         {
-            let why = format!("it must have 1 to {MAX_KEY} bytes and no control characters");
+            let why = format!("it must have 1 to {MAX_KEY} characters, none of them a control character");
             return Err(field("idempotency_key", &why));
         }
 
@@ -231,8 +231,10 @@ fn check_labels(labels: &BTreeMap<String, String>) -> Result<()> {
     }
     for (name, value) in labels {
         check_name("labels", name)?;
-        if value.len() > MAX_LABEL {
-            return Err(Error::invalid(format!("labels.{name}: the value is longer than {MAX_LABEL} bytes")));
+        if value.chars().count() > MAX_LABEL {
+            return Err(Error::invalid(format!(
+                "labels.{name}: the value is longer than {MAX_LABEL} characters"
+            )));
         }
     }
     Ok(())

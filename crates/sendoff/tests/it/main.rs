@@ -11,6 +11,8 @@ mod process_policy;
 mod process_starter;
 mod random_life;
 mod scheduler;
+#[cfg(feature = "schema")]
+mod schema;
 #[cfg(feature = "sqlite")]
 mod sqlite_file;
 #[cfg(feature = "sqlite")]

@@ -182,6 +182,29 @@ async fn a_row_that_cannot_be_decoded_is_left_alone() {
 }
 
 #[tokio::test]
+async fn nobody_waits_for_a_row_that_cannot_be_decoded() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    let store = open(&path);
+    for n in 0..4 {
+        insert(&store, n).await;
+    }
+    store.close().await.unwrap();
+    let raw = rusqlite::Connection::open(&path).unwrap();
+    raw.execute_batch(
+        "UPDATE job SET next_at = -5 WHERE id = 2; UPDATE job SET request = '{' WHERE id <> 2;",
+    )
+    .unwrap();
+    drop(raw);
+    let builder = sendoff::Scheduler::builder().store(std::sync::Arc::new(open(&path)));
+    let starter = sendoff::testing::ScriptedStarter::by_script(|_| sendoff::testing::Plan::STARTED);
+    let scheduler = builder.starter(starter.clone()).start().await.unwrap();
+    scheduler.idle().await.unwrap();
+    assert_eq!(scheduler.counts().await.unwrap().total(State::Pending), 4);
+    assert_eq!(starter.begun_in_all().0, 0);
+}
+
+#[tokio::test]
 async fn a_full_disk_refuses_what_does_not_fit_and_goes_on() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store.db");

@@ -22,13 +22,16 @@ use crate::{
 /// same for each attempt), `X-Sendoff-Queue`, `X-Sendoff-Attempt` (from 1) and
 /// `X-Sendoff-Due-At`.
 #[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Http {
     /// Absolute, `http` or `https`, at most 8 KiB, without user and password. A fragment is not
     /// sent.
+    #[cfg_attr(feature = "schema", schemars(length(max = 8_192), regex(pattern = "^https?://.")))]
     pub url: String,
     /// The method, in upper case. Default `POST`.
     #[serde(default = "post", skip_serializing_if = "is_post")]
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[A-Z]{1,32}$"), extend("not" = {"enum": ["CONNECT", "TRACE"]})))]
     pub method: String,
     /// Further headers, at most 32 KiB: a text, or a reference to a secret like
     /// `{"secret": "env:TOKEN", "prefix": "Bearer "}`. Those that frame the message and those that
@@ -41,6 +44,7 @@ pub struct Http {
     /// The body as JSON, sent byte for byte as given, with `Content-Type: application/json` unless
     /// `headers` say otherwise; excludes `body` and `body_base64`.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<serde_json::Value>"))]
     pub json: Option<Box<RawValue>>,
     /// The body as bytes, in base64 with padding; excludes `body` and `json`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
