@@ -181,12 +181,7 @@ struct Sweep<'a> {
 }
 
 impl<'a> Sweep<'a> {
-    fn new(
-        api: &'a Api,
-        filter: Filter,
-        states: &'a [State],
-        cursor: Option<&str>,
-    ) -> Result<Self, Problem> {
+    fn new(api: &'a Api, filter: Filter, states: &'a [State], cursor: Option<&str>) -> Result<Self, Problem> {
         let request = format!("cancel {} {filter:?}", states.len());
         let mut sweep = Self {
             api,
@@ -238,7 +233,9 @@ impl<'a> Sweep<'a> {
         let guids: Vec<Guid> = page
             .records
             .iter()
-            .filter(|job| job.queued_at <= self.begun && job.cancel_requested_at.is_none() && !job.quarantined)
+            .filter(|job| {
+                job.queued_at <= self.begun && job.cancel_requested_at.is_none() && !job.quarantined
+            })
             .map(|job| job.guid)
             .collect();
         if !guids.is_empty() {

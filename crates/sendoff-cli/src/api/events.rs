@@ -132,7 +132,13 @@ impl Events {
     pub(crate) fn new(scheduler: Scheduler) -> Self {
         Self {
             scheduler,
-            kept: Mutex::new(Kept { events: VecDeque::new(), next: 1, first: 1, running: false, closed: false }),
+            kept: Mutex::new(Kept {
+                events: VecDeque::new(),
+                next: 1,
+                first: 1,
+                running: false,
+                closed: false,
+            }),
             last: watch::channel(0).0,
             streams: Arc::new(Semaphore::new(STREAMS)),
         }

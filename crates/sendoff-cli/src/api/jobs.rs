@@ -14,9 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Answered, Api, Call, json,
-    problem::{
-        INVALID_BODY, INVALID_JOB, NO_JOB, NOT_PENDING, NOT_UNKNOWN, PAST_DEADLINE, Problem,
-    },
+    problem::{INVALID_BODY, INVALID_JOB, NO_JOB, NOT_PENDING, NOT_UNKNOWN, PAST_DEADLINE, Problem},
     read::{self, bad_parameter},
     schema,
 };

@@ -248,8 +248,9 @@ mod tests {
         let text = Metrics::new().write(&counts, 1.5);
         let lines: Vec<_> = text.lines().filter(|line| line.starts_with("sendoff_jobs{")).collect();
         assert_eq!(lines.len(), QUEUES + 1);
-        let sum: u64 = lines.iter().map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum();
-        assert_eq!(sum, (1..=1_000).sum());
+        let sum: u64 =
+            lines.iter().map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum();
+        assert_eq!(sum, (1..=1_000).sum::<u64>());
         assert!(text.contains("sendoff_oldest_overdue_seconds 1.5"), "{text}");
         assert!(text.ends_with("# EOF\n"));
     }

@@ -55,7 +55,9 @@ pub(crate) async fn list(api: Arc<Api>, _: Call) -> Answered {
 pub(crate) async fn show(api: Arc<Api>, call: Call) -> Answered {
     match all(&api).await?.remove(&call.part) {
         Some(queue) => json(StatusCode::OK, &queue),
-        None => Err(NO_QUEUE.says(format!("there is no queue {:?}: it has neither jobs nor limits", call.part))),
+        None => {
+            Err(NO_QUEUE.says(format!("there is no queue {:?}: it has neither jobs nor limits", call.part)))
+        }
     }
 }
 

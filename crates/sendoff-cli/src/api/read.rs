@@ -141,9 +141,8 @@ pub(crate) fn media(headers: &HeaderMap, ndjson: bool) -> Result<Media, Problem>
 
 /// The whole body, of at most `limit` bytes; one that says it is longer is not read at all.
 pub(crate) async fn whole(mut body: Body, limit: usize) -> Result<Bytes, Problem> {
-    let too_large = || {
-        TOO_LARGE.says(format!("the body is longer than the {limit} bytes allowed")).with("limit", limit)
-    };
+    let too_large =
+        || TOO_LARGE.says(format!("the body is longer than the {limit} bytes allowed")).with("limit", limit);
     if body.size_hint().lower() > limit as u64 {
         return Err(too_large());
     }

@@ -10,10 +10,11 @@ use serde_json::{Value, json};
 use super::{
     Answered, Api, Call, batch, cancel, events, health, jobs, list, no_method, no_route, openapi,
     problem::{
-        BUSY, COMMIT_UNKNOWN, CONFLICT, DISK_FULL, FORBIDDEN, INVALID_PATH, NO_ROUTE, UNAUTHORIZED, INVALID_BODY, INVALID_CURSOR, INVALID_GUID, INVALID_JOB,
-        INVALID_PARAMETER, INVALID_QUEUE, Kind, NO_FILTER, NO_JOB, NO_PROBLEM, NO_QUEUE, NOT_PENDING,
-        NOT_UNKNOWN, PAST_DEADLINE, Problem, STOPPING, STORE_BROKEN, TOO_LARGE, TOO_LATE, TOO_MANY_STREAMS,
-        UNSUPPORTED_MEDIA_TYPE,
+        BAD_HOST, BUSY, COMMIT_UNKNOWN, CONFLICT, DISK_FULL, FORBIDDEN, HOST_NOT_ALLOWED, INVALID_BODY,
+        INVALID_CURSOR, INVALID_GUID, INVALID_JOB, INVALID_PARAMETER, INVALID_PATH, INVALID_QUEUE, Kind,
+        NO_FILTER, NO_JOB, NO_PROBLEM, NO_QUEUE, NO_ROUTE, NOT_PENDING, NOT_UNKNOWN, ORIGIN_NOT_ALLOWED,
+        OTHER_USER, PAST_DEADLINE, Problem, STOPPING, STORE_BROKEN, TOO_LARGE, TOO_LATE, TOO_MANY_STREAMS,
+        UNAUTHORIZED, UNSUPPORTED_MEDIA_TYPE,
     },
     queues, schema,
 };
@@ -135,7 +136,8 @@ const STATE: Parameter = Parameter {
     schema: || json!({ "type": "string", "enum": sendoff::State::ALL.map(sendoff::State::as_str) }),
 };
 const IN_QUEUE: Parameter = text("queue", "In this queue.");
-const CURSOR: Parameter = text("cursor", "The `next_cursor` of the page before, under the same filter and order.");
+const CURSOR: Parameter =
+    text("cursor", "The `next_cursor` of the page before, under the same filter and order.");
 
 const fn text(name: &'static str, about: &'static str) -> Parameter {
     Parameter { name, about, schema: || json!({ "type": "string" }) }
@@ -392,7 +394,11 @@ pub(crate) static ROUTES: &[Route] = &[
         about: "Server-sent events from now on, or from after the one that Last-Event-ID names: `event: job` with `{\"guid\", \"queue\", \"state\", \"attempt\", \"at\"}`. `event: lagged` with `{\"missed\": n}` says that a slow or late listener missed n events, or, with null, that nobody knows how many; read what matters from the records. A comment comes at least each 15 s.",
         query: &[text("guid", "Of this job."), IN_QUEUE, STATE],
         headers: &[text("Last-Event-ID", "The `id` of the last event seen.")],
-        answers: &[(200, "A stream without an end.", Content { media: "text/event-stream", schema: schema::lines })],
+        answers: &[(
+            200,
+            "A stream without an end.",
+            Content { media: "text/event-stream", schema: schema::lines },
+        )],
         problems: &[&TOO_MANY_STREAMS],
         ..PLAIN
     },
@@ -402,7 +408,11 @@ pub(crate) static ROUTES: &[Route] = &[
         handler: handler!(health::metrics),
         id: "metrics",
         summary: "Measurements for Prometheus",
-        answers: &[(200, "OpenMetrics text.", Content { media: "application/openmetrics-text", schema: schema::lines })],
+        answers: &[(
+            200,
+            "OpenMetrics text.",
+            Content { media: "application/openmetrics-text", schema: schema::lines },
+        )],
         ..PLAIN
     },
     Route {
@@ -450,10 +460,11 @@ impl Route {
 
     /// Every kind of problem that it may answer with, but for 405.
     pub(crate) fn kinds(&self) -> Vec<&'static Kind> {
-        let mut kinds: Vec<&Kind> = vec![&INVALID_PARAMETER];
+        let mut kinds: Vec<&Kind> =
+            vec![&INVALID_PARAMETER, &BAD_HOST, &HOST_NOT_ALLOWED, &ORIGIN_NOT_ALLOWED];
         let mut also = |more: &[&'static Kind]| kinds.extend(more);
         if self.scope.is_some() {
-            also(&[&UNAUTHORIZED, &FORBIDDEN, &STOPPING, &STORE_BROKEN]);
+            also(&[&UNAUTHORIZED, &FORBIDDEN, &OTHER_USER, &STOPPING, &STORE_BROKEN]);
         }
         if let Some(part) = self.part_name() {
             also(&[&INVALID_PATH, &NO_ROUTE]);

@@ -29,14 +29,7 @@ pub(super) enum Line {
 
 impl Lines {
     pub(super) fn new(body: Body) -> Self {
-        Self {
-            body,
-            data: Bytes::new(),
-            partial: Vec::new(),
-            dropping: false,
-            ended: false,
-            number: 0,
-        }
+        Self { body, data: Bytes::new(), partial: Vec::new(), dropping: false, ended: false, number: 0 }
     }
 
     /// The number of the line given out last, from 1.

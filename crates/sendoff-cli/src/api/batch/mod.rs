@@ -79,8 +79,7 @@ async fn all_or_none(api: Arc<Api>, call: Call, media: Media) -> Answered {
     };
     drop(body);
     let scheduler = api.scheduler.for_caller(call.who.caller());
-    let verdicts =
-        scheduler.submit_batch(Batch::atomic(specs)).await.map_err(|err| refused(err, &places))?;
+    let verdicts = scheduler.submit_batch(Batch::atomic(specs)).await.map_err(|err| refused(err, &places))?;
     let items: Vec<Item> = verdicts
         .iter()
         .filter_map(|verdict| {
@@ -103,7 +102,12 @@ fn from_lines(body: &[u8]) -> Result<Specs, Problem> {
 }
 
 fn from_array(body: &[u8]) -> Result<Specs, Problem> {
-    gather(items(body)?.iter().zip(1_u64..).map(|(job, item)| (job.get().as_bytes(), Place { item, line: None })))
+    gather(
+        items(body)?
+            .iter()
+            .zip(1_u64..)
+            .map(|(job, item)| (job.get().as_bytes(), Place { item, line: None })),
+    )
 }
 
 /// The items of a JSON array, each still to be read.

@@ -23,7 +23,10 @@ async fn an_atomic_batch_is_stored_whole() {
     let with_key = r#"{"start":{"simulated":{"delay":"0s"}},"idempotency_key":"k","delay":"1h"}"#;
     let body = format!("{JOB}\n\n{with_key}\n{with_key}\n");
     let answer = place.post_as("/v1/jobs:batch", NDJSON, body).await.ok();
-    assert_eq!((&answer["created"], &answer["existing"], &answer["durability"]), (&json!(2), &json!(1), &json!("memory")));
+    assert_eq!(
+        (&answer["created"], &answer["existing"], &answer["durability"]),
+        (&json!(2), &json!(1), &json!("memory"))
+    );
     assert_eq!(answer["items"][1]["guid"], answer["items"][2]["guid"]);
     assert_eq!(answer["items"][2]["created"], false);
     let again = place.post("/v1/jobs:batch?atomic=true", format!("[{JOB},{with_key}]")).await.ok();
@@ -34,7 +37,8 @@ async fn an_atomic_batch_is_stored_whole() {
 #[tokio::test]
 async fn an_atomic_batch_with_a_bad_job_leaves_nothing() {
     let place = Place::new().await;
-    let keyed = |delay: &str| format!(r#"{{"start":{{"simulated":{{"delay":"{delay}"}}}},"idempotency_key":"k"}}"#);
+    let keyed =
+        |delay: &str| format!(r#"{{"start":{{"simulated":{{"delay":"{delay}"}}}},"idempotency_key":"k"}}"#);
     for (bad, kind, field) in [
         ("{\"start\":{\"simulated\":{}},\"quue\":1}".to_owned(), "invalid_job", "quue"),
         ("nonsense".to_owned(), "invalid_job", ""),
@@ -42,7 +46,8 @@ async fn an_atomic_batch_with_a_bad_job_leaves_nothing() {
         (format!("{}\n{}", keyed("0s"), keyed("1s")), "conflict", "idempotency_key"),
     ] {
         let (item, line) = if kind == "conflict" { (4, 5) } else { (3, 4) };
-        let problem = place.post_as("/v1/jobs:batch", NDJSON, format!("{JOB}\n\n{JOB}\n{bad}\n")).await.problem(kind);
+        let problem =
+            place.post_as("/v1/jobs:batch", NDJSON, format!("{JOB}\n\n{JOB}\n{bad}\n")).await.problem(kind);
         assert_eq!((&problem["item"], &problem["line"]), (&json!(item), &json!(line)), "{problem:#}");
         assert_eq!(problem["field"].as_str().unwrap_or(""), field, "{problem:#}");
     }
@@ -61,7 +66,8 @@ async fn an_atomic_batch_with_a_bad_job_leaves_nothing() {
 async fn an_itemised_batch_has_a_verdict_for_each_job_in_order() {
     let place = Place::new().await;
     let guid = "018f2b1e-0000-7000-8000-000000000001";
-    let with_guid = |delay| format!(r#"{{"start":{{"simulated":{{"delay":"{delay}"}}}},"guid":"{guid}","delay":"1h"}}"#);
+    let with_guid =
+        |delay| format!(r#"{{"start":{{"simulated":{{"delay":"{delay}"}}}},"guid":"{guid}","delay":"1h"}}"#);
     let mut body = format!("{}\n\n{}\nnonsense\n{}\n", with_guid("0s"), with_guid("0s"), with_guid("1s"));
     body.push_str(&format!("\"{}\"\n", "x".repeat(2 << 20)));
     body.push_str(JOB);
@@ -71,7 +77,8 @@ async fn an_itemised_batch_has_a_verdict_for_each_job_in_order() {
     let lines = answer.lines();
     assert_eq!(lines[0], json!({ "item": 1, "guid": guid, "created": true }));
     assert_eq!(lines[1], json!({ "item": 2, "guid": guid, "created": false }));
-    for (at, item, line, kind) in [(2, 3, 4, "invalid_job"), (3, 4, 5, "conflict"), (4, 5, 6, "invalid_job")] {
+    for (at, item, line, kind) in [(2, 3, 4, "invalid_job"), (3, 4, 5, "conflict"), (4, 5, 6, "invalid_job")]
+    {
         let problem = &lines[at]["problem"];
         assert_eq!(lines[at]["item"], item);
         assert_eq!((&problem["item"], &problem["line"]), (&json!(item), &json!(line)), "{problem:#}");
@@ -80,7 +87,10 @@ async fn an_itemised_batch_has_a_verdict_for_each_job_in_order() {
     let words = lines[3]["problem"]["detail"].as_str().unwrap();
     assert!(words.contains("job 1 of the same batch") || words.contains(guid), "{words}");
     assert_eq!(lines[5]["created"], true);
-    assert_eq!(lines[6], json!({ "items": 6, "created": 2, "existing": 1, "refused": 3, "durability": "memory" }));
+    assert_eq!(
+        lines[6],
+        json!({ "items": 6, "created": 2, "existing": 1, "refused": 3, "durability": "memory" })
+    );
     let array = place.post("/v1/jobs:batch?atomic=false", format!("[{JOB}, 17, {JOB}]")).await.lines();
     assert_eq!(array.len(), 4);
     assert_eq!(array[1]["problem"]["item"], 2);
@@ -126,7 +136,12 @@ async fn a_stream_of_jobs_is_read_only_as_fast_as_its_answers_are() {
         last = text;
     }
     assert_eq!(lines, JOBS + 1);
-    assert!(last.ends_with("{\"created\":100000,\"durability\":\"memory\",\"existing\":0,\"items\":100000,\"refused\":0}\n"), "{last}");
+    assert!(
+        last.ends_with(
+            "{\"created\":100000,\"durability\":\"memory\",\"existing\":0,\"items\":100000,\"refused\":0}\n"
+        ),
+        "{last}"
+    );
     assert_eq!(place.get("/v1/stats").await.ok()["counts"]["pending"], JOBS);
 }
 
@@ -136,7 +151,8 @@ async fn jobs_are_answered_as_they_come() {
     let (writer, body) = body::written(1);
     let mut answer = itemised(&place, body).await.into_body();
     // The second job's line has not ended: its answer comes with the end.
-    for (sent, items) in [(format!("{JOB}\n{JOB}"), 1), ("\n".to_owned(), 1), (format!("{JOB}\n{JOB}\n"), 2)] {
+    for (sent, items) in [(format!("{JOB}\n{JOB}"), 1), ("\n".to_owned(), 1), (format!("{JOB}\n{JOB}\n"), 2)]
+    {
         writer.send(sent.into()).await.unwrap();
         assert_eq!(piece(&mut answer).await.unwrap().lines().count(), items);
     }

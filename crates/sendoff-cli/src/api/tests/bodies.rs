@@ -19,7 +19,12 @@ fn pieces(pieces: Vec<Result<&'static [u8], BodyError>>) -> Body {
 #[tokio::test]
 async fn types_that_are_not_read_are_415() {
     let place = Place::new().await;
-    for media in ["application/json", "Application/JSON; charset=UTF-8", "application/json;charset=\"utf-8\"", "application/json; v=1"] {
+    for media in [
+        "application/json",
+        "Application/JSON; charset=UTF-8",
+        "application/json;charset=\"utf-8\"",
+        "application/json; v=1",
+    ] {
         place.post_as("/v1/jobs", ("content-type", media), JOB).await.ok();
     }
     for (name, value) in [
@@ -34,7 +39,10 @@ async fn types_that_are_not_read_are_415() {
     }
     place.post_as("/v1/jobs", ("content-encoding", "identity"), JOB).await.ok();
     place.post_as("/v1/jobs:batch", ("content-type", "application/x-ndjson"), JOB).await.ok();
-    place.post_as("/v1/jobs:cancel", ("content-type", "text/plain"), "{}").await.problem("unsupported_media_type");
+    place
+        .post_as("/v1/jobs:cancel", ("content-type", "text/plain"), "{}")
+        .await
+        .problem("unsupported_media_type");
 }
 
 #[tokio::test]

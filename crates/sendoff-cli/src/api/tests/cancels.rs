@@ -15,7 +15,10 @@ async fn a_cancel_says_what_became_of_the_job() {
     }
     let slow = place.submit(json!({ "start": { "simulated": { "delay": "1h" } } })).await;
     let problem = place.post(&format!("/v1/jobs/{slow}:cancel"), "").await.problem("too_late");
-    assert_eq!((&problem["cancel_requested"], &problem["record"]["state"]), (&json!(true), &json!("starting")));
+    assert_eq!(
+        (&problem["cancel_requested"], &problem["record"]["state"]),
+        (&json!(true), &json!("starting"))
+    );
     let done = place.submit(json!({})).await;
     place.get(&format!("/v1/jobs/{done}?wait=1m")).await.ok();
     let problem = place.post(&format!("/v1/jobs/{done}:cancel"), "").await.problem("too_late");
@@ -30,7 +33,13 @@ async fn a_bulk_cancel_needs_a_filter_or_all() {
     for body in ["{}", r#"{"filter":{}}"#, r#"{"all":false}"#, r#"{"filter":null}"#] {
         place.post("/v1/jobs:cancel", body).await.problem("no_filter");
     }
-    for body in ["", "[]", r#"{"filter":{"stat":"x"}}"#, r#"{"filter":{"label":"x"}}"#, r#"{"all":true,"filter":{"queue":"x"}}"#] {
+    for body in [
+        "",
+        "[]",
+        r#"{"filter":{"stat":"x"}}"#,
+        r#"{"filter":{"label":"x"}}"#,
+        r#"{"all":true,"filter":{"queue":"x"}}"#,
+    ] {
         place.post("/v1/jobs:cancel", body).await.problem("invalid_body");
     }
     place.post("/v1/jobs:cancel", r#"{"all":true,"cursor":"x"}"#).await.problem("invalid_cursor");
@@ -45,9 +54,7 @@ async fn a_bulk_cancel_reaches_what_is_pending_or_starting_and_matches() {
     let slow = json!({ "start": { "simulated": { "delay": "1h" } }, "queue": "a" });
     let slow = place.submit(slow).await;
     let other = place.submit(json!({ "delay": "1h", "queue": "b" })).await;
-    let counts = |cancelled: u64, too_late: u64| {
-        json!({ "cancelled": cancelled, "maybe_started": 0, "too_late": too_late, "next_cursor": null })
-    };
+    let counts = |cancelled: u64, too_late: u64| json!({ "cancelled": cancelled, "maybe_started": 0, "too_late": too_late, "next_cursor": null });
     let body = json!({ "filter": { "queue": "a", "label": "odd=1" } });
     assert_eq!(place.post("/v1/jobs:cancel", body).await.ok(), counts(1_250, 0));
     let body = json!({ "filter": { "queue": "a" } });

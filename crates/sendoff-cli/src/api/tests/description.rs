@@ -17,7 +17,8 @@ async fn the_description_is_the_golden_file() {
 
 #[test]
 fn every_kind_of_problem_belongs_to_a_route() {
-    let of_routes: BTreeSet<_> = ROUTES.iter().flat_map(|route| route.kinds()).map(|kind| kind.name).collect();
+    let of_routes: BTreeSet<_> =
+        ROUTES.iter().flat_map(|route| route.kinds()).map(|kind| kind.name).collect();
     for kind in KINDS {
         assert!(of_routes.contains(kind.name) || kind.name == "no_method", "{}", kind.name);
     }

@@ -10,7 +10,8 @@ async fn a_queue_is_there_as_long_as_it_has_jobs_or_limits() {
     let place = Place::new().await;
     assert_eq!(place.get("/v1/queues").await.ok(), json!({ "queues": [] }));
     place.get("/v1/queues/a").await.problem("no_queue");
-    let limits = json!({ "max_in_flight": 5, "rate": { "starts": 10, "per": "1s", "burst": 2 }, "paused": false });
+    let limits =
+        json!({ "max_in_flight": 5, "rate": { "starts": 10, "per": "1s", "burst": 2 }, "paused": false });
     let set = place.call(Method::PUT, "/v1/queues/a", &limits).await.ok();
     assert_eq!(set, json!({ "name": "a", "limits": limits, "counts": {} }));
     assert_eq!(place.get("/v1/queues/a").await.ok(), set);
