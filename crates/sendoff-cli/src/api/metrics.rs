@@ -250,7 +250,7 @@ mod tests {
         assert_eq!(lines.len(), QUEUES + 1);
         let sum: u64 =
             lines.iter().map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum();
-        assert_eq!(sum, (1..=1_000).sum());
+        assert_eq!(sum, (1..=1_000).sum::<u64>());
         assert!(text.contains("sendoff_oldest_overdue_seconds 1.5"), "{text}");
         assert!(text.ends_with("# EOF\n"));
     }

@@ -64,6 +64,14 @@ kinds! {
         "A queue's name has 1 to 100 letters, digits, `_`, `-`, `:` or `.`; a limit is at least 1, or null for none.";
     NO_FILTER: BAD_REQUEST, "no_filter", "A bulk cancel needs a filter",
         "Give a filter, or say `\"all\": true` if every job is meant.";
+    BAD_HOST: BAD_REQUEST, "bad_host", "The request does not say which host it is for",
+        "Send exactly one Host header.";
+    HOST_NOT_ALLOWED: FORBIDDEN, "host_not_allowed", "The daemon does not go by this name",
+        "Address it by its IP address or localhost, or add the name to `hosts` in its configuration. This keeps pages in browsers from reaching it under a name of their own.";
+    ORIGIN_NOT_ALLOWED: FORBIDDEN, "origin_not_allowed", "Pages of this origin may send nothing here",
+        "Add the origin to `origins` in the daemon's configuration, if it is yours.";
+    OTHER_USER: FORBIDDEN, "other_user", "The unix socket is for the daemon's own user",
+        "Other users use TCP with a token.";
     UNAUTHORIZED: UNAUTHORIZED, "unauthorized", "Who is calling is not known",
         "Send a token as `Authorization: Bearer …`. `sendoff token create` makes one.";
     FORBIDDEN: FORBIDDEN, "forbidden", "The caller may not do this",

@@ -10,10 +10,11 @@ use serde_json::{Value, json};
 use super::{
     Answered, Api, Call, batch, cancel, events, health, jobs, list, no_method, no_route, openapi,
     problem::{
-        BUSY, COMMIT_UNKNOWN, CONFLICT, DISK_FULL, FORBIDDEN, INVALID_BODY, INVALID_CURSOR, INVALID_GUID,
-        INVALID_JOB, INVALID_PARAMETER, INVALID_PATH, INVALID_QUEUE, Kind, NO_FILTER, NO_JOB, NO_PROBLEM,
-        NO_QUEUE, NO_ROUTE, NOT_PENDING, NOT_UNKNOWN, PAST_DEADLINE, Problem, STOPPING, STORE_BROKEN,
-        TOO_LARGE, TOO_LATE, TOO_MANY_STREAMS, UNAUTHORIZED, UNSUPPORTED_MEDIA_TYPE,
+        BAD_HOST, BUSY, COMMIT_UNKNOWN, CONFLICT, DISK_FULL, FORBIDDEN, HOST_NOT_ALLOWED, INVALID_BODY,
+        INVALID_CURSOR, INVALID_GUID, INVALID_JOB, INVALID_PARAMETER, INVALID_PATH, INVALID_QUEUE, Kind,
+        NO_FILTER, NO_JOB, NO_PROBLEM, NO_QUEUE, NO_ROUTE, NOT_PENDING, NOT_UNKNOWN, ORIGIN_NOT_ALLOWED,
+        OTHER_USER, PAST_DEADLINE, Problem, STOPPING, STORE_BROKEN, TOO_LARGE, TOO_LATE, TOO_MANY_STREAMS,
+        UNAUTHORIZED, UNSUPPORTED_MEDIA_TYPE,
     },
     queues, schema,
 };
@@ -459,10 +460,11 @@ impl Route {
 
     /// Every kind of problem that it may answer with, but for 405.
     pub(crate) fn kinds(&self) -> Vec<&'static Kind> {
-        let mut kinds: Vec<&Kind> = vec![&INVALID_PARAMETER];
+        let mut kinds: Vec<&Kind> =
+            vec![&INVALID_PARAMETER, &BAD_HOST, &HOST_NOT_ALLOWED, &ORIGIN_NOT_ALLOWED];
         let mut also = |more: &[&'static Kind]| kinds.extend(more);
         if self.scope.is_some() {
-            also(&[&UNAUTHORIZED, &FORBIDDEN, &STOPPING, &STORE_BROKEN]);
+            also(&[&UNAUTHORIZED, &FORBIDDEN, &OTHER_USER, &STOPPING, &STORE_BROKEN]);
         }
         if let Some(part) = self.part_name() {
             also(&[&INVALID_PATH, &NO_ROUTE]);
