@@ -32,8 +32,11 @@ impl Api {
     pub(crate) async fn handle(
         self: &Arc<Self>,
         _request: Request<Body>,
-        _who: Result<Identity, Problem>,
+        who: Result<Identity, Problem>,
     ) -> Response<Body> {
+        if let Err(problem) = who {
+            return problem.into_response();
+        }
         let _ = &self.scheduler;
         let body = Full::new(Bytes::new()).map_err(|never| match never {}).boxed();
         let mut response = Response::new(body);

@@ -1,7 +1,12 @@
 //! Errors on the wire: problem details (RFC 9457).
 
-use http::StatusCode;
-use serde_json::{Map, Value};
+use std::fmt;
+
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use serde_json::{Map, Value, json};
+
+use super::Body;
 
 /// An answer that says what went wrong and what to do.
 #[derive(Debug, Clone)]
@@ -27,4 +32,27 @@ impl Problem {
         self.members.insert(name.to_owned(), value.into());
         self
     }
+
+    /// As it goes out.
+    pub(crate) fn into_response(self) -> Response<Body> {
+        let body = json!({
+            "type": format!("/problems/{}", self.kind),
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+        });
+        let body = Full::new(body.to_string().into()).map_err(|never| match never {}).boxed();
+        let mut response = Response::new(body);
+        *response.status_mut() = self.status;
+        let json = HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(header::CONTENT_TYPE, json);
+        response
+    }
 }
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+impl std::error::Error for Problem {}
