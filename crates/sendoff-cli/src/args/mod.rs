@@ -17,13 +17,7 @@ pub(crate) use serve::*;
 pub(crate) struct Cli {
     /// What to log to stderr: error, warn, info, debug, trace, or a filter like sendoff=debug
     /// [default: warn, for serve info]
-    #[arg(
-        long,
-        global = true,
-        display_order = 100,
-        env = "SENDOFF_LOG",
-        value_name = "FILTER"
-    )]
+    #[arg(long, global = true, display_order = 100, env = "SENDOFF_LOG", value_name = "FILTER")]
     pub(crate) log: Option<String>,
 
     #[command(subcommand)]

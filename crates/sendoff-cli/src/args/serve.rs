@@ -102,7 +102,13 @@ pub(crate) struct CreateArgs {
     pub(crate) name: String,
 
     /// What it is good for; admin includes all
-    #[arg(long = "scope", value_name = "SCOPE", env = "SENDOFF_SCOPE", value_delimiter = ',', required = true)]
+    #[arg(
+        long = "scope",
+        value_name = "SCOPE",
+        env = "SENDOFF_SCOPE",
+        value_delimiter = ',',
+        required = true
+    )]
     pub(crate) scopes: Vec<Scope>,
 
     /// How long it is good [default: until it is revoked]

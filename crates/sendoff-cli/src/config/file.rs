@@ -87,7 +87,9 @@ mod tests {
     fn values_have_their_lines() {
         let entries = read("f", "grace = '1m'\n\n[limits]\nconnections = 1_000\n").unwrap();
         let found: Vec<_> = entries.iter().map(|entry| (entry.key.name, entry.value.clone())).collect();
-        assert!(found.contains(&("grace", "1m".into())) && found.contains(&("limits.connections", 1000.into())));
+        assert!(
+            found.contains(&("grace", "1m".into())) && found.contains(&("limits.connections", 1000.into()))
+        );
         assert!(entries.iter().any(|entry| entry.origin == Origin::File { line: 4 }));
     }
 
@@ -102,7 +104,9 @@ mod tests {
             faults("[limits]\nheader_timeout = 10"),
             "f, line 2: limits.header_timeout: expected a duration above zero, like \"10s\", found integer"
         );
-        assert!(faults("listen = ['127.0.0.1:1',\n'x']").starts_with("f, line 2: listen: expected an address"));
+        assert!(
+            faults("listen = ['127.0.0.1:1',\n'x']").starts_with("f, line 2: listen: expected an address")
+        );
         assert!(faults("limits = 3").contains("limits: expected a table of keys, found integer"));
         assert!(faults("zebra = 3").contains("`sendoff config show` lists all"));
         assert!(faults("a = \n[").starts_with("f, line "));

@@ -169,12 +169,7 @@ pub(crate) static KEYS: [Key; 32] = [
         "/",
         "As --allow-directories, for callers on the unix socket",
     ),
-    live(
-        "allow_local.env",
-        Kind::List(&Kind::Text),
-        "*",
-        "As --allow-env, for callers on the unix socket",
-    ),
+    live("allow_local.env", Kind::List(&Kind::Text), "*", "As --allow-env, for callers on the unix socket"),
     live(
         "allow_local.secrets",
         Kind::List(&Kind::Secret),

@@ -94,9 +94,11 @@ impl FromArgMatches for Quiet {
 fn value(key: &'static Key, matches: &ArgMatches) -> Result<Option<Value>, Error> {
     Ok(match key.kind {
         _ if key.name == LOG => match matches.get_one::<String>(LOG) {
-            Some(words) => Some(key.kind.read(words).map_err(|why| {
-                Error::raw(ErrorKind::ValueValidation, format!("--log: {why}\n"))
-            })?),
+            Some(words) => Some(
+                key.kind
+                    .read(words)
+                    .map_err(|why| Error::raw(ErrorKind::ValueValidation, format!("--log: {why}\n")))?,
+            ),
             None => None,
         },
         Kind::Switch => Some(matches.get_flag(key.name).into()),

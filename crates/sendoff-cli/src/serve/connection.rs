@@ -35,7 +35,12 @@ pub(super) struct Server {
 
 impl Server {
     /// Serves a caller on this machine.
-    pub(super) async fn unix(self: Arc<Self>, stream: UnixStream, seat: Arc<Seat>, stop: watch::Receiver<bool>) {
+    pub(super) async fn unix(
+        self: Arc<Self>,
+        stream: UnixStream,
+        seat: Arc<Seat>,
+        stop: watch::Receiver<bool>,
+    ) {
         match stream.peer_cred() {
             Ok(peer) => self.serve(stream, Peer::Unix { uid: peer.uid() }, seat, stop).await,
             Err(err) => tracing::debug!("a peer that nobody can name: {err}"),

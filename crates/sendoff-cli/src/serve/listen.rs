@@ -45,7 +45,10 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 /// listens on it before its mode is right.
 pub(super) fn unix(path: &Path) -> Result<Unix, Failure> {
     let wrong = |err: io::Error| {
-        Failure::store(format!("{}: cannot listen there: {err}; --socket names another place", path.display()))
+        Failure::store(format!(
+            "{}: cannot listen there: {err}; --socket names another place",
+            path.display()
+        ))
     };
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(wrong)?;
@@ -61,7 +64,8 @@ pub(super) fn unix(path: &Path) -> Result<Unix, Failure> {
 
 /// Removes a socket on which nobody listens any more.
 fn remove_stale(path: &Path) -> Result<(), Failure> {
-    let taken = |why: &str| Failure::store(format!("{}: {why}; --socket names another place", path.display()));
+    let taken =
+        |why: &str| Failure::store(format!("{}: {why}; --socket names another place", path.display()));
     match std::fs::symlink_metadata(path) {
         Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(err) => return Err(taken(&err.to_string())),

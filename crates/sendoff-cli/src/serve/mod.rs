@@ -21,7 +21,9 @@ use sendoff::{Scheduler, starter::SharedPolicy};
 use serde_json::json;
 use tokio::{sync::watch, task::JoinSet};
 
-use self::{accept::Door, connection::Server, crowd::Crowd, gate::Gate, live::Live, reload::Reload, tls::Tls};
+use self::{
+    accept::Door, connection::Server, crowd::Crowd, gate::Gate, live::Live, reload::Reload, tls::Tls,
+};
 use crate::{
     access::Keyring,
     api::Api,
@@ -94,11 +96,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<ExitCode, Failure> {
 }
 
 /// Waits for what ends the daemon; reads the configuration again meanwhile.
-async fn until_stopped(
-    signals: &mut Signals,
-    scheduler: &Scheduler,
-    reload: &Reload,
-) -> Result<(), Failure> {
+async fn until_stopped(signals: &mut Signals, scheduler: &Scheduler, reload: &Reload) -> Result<(), Failure> {
     loop {
         tokio::select! {
             received = signals.received() => match received {

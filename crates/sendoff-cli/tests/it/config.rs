@@ -27,7 +27,10 @@ fn the_file_is_found() {
     let found = place.run(["config", "show", "--json"]).code(0).json();
     assert_eq!(found["grace"]["value"], "2s");
     place.run(["config", "check"]).code(0).stdout_has("sendoff.toml: OK");
-    place.run(["config", "check", "missing.toml"]).code(2).stderr_has("missing.toml: the configuration cannot");
+    place
+        .run(["config", "check", "missing.toml"])
+        .code(2)
+        .stderr_has("missing.toml: the configuration cannot");
 }
 
 #[test]

@@ -63,7 +63,10 @@ fn manual_pages() {
     place.run(["man", "pages/man1"]).code(0);
     assert!(place.read("pages/man1/sendoff.1").contains("sendoff"));
     for command in COMMANDS {
-        assert!(place.read(&format!("pages/man1/sendoff-{}.1", command.replace(' ', "-"))).contains("Examples"), "{command}");
+        assert!(
+            place.read(&format!("pages/man1/sendoff-{}.1", command.replace(' ', "-"))).contains("Examples"),
+            "{command}"
+        );
     }
     place.write("file", "");
     place.run(["man", "file"]).code(2).stderr_has("cannot be written");

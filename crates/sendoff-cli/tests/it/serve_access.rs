@@ -23,7 +23,8 @@ fn tcp_callers_need_a_token_that_is_good() {
     let place = Place::new();
     let daemon = Daemon::start(&place, TCP);
     let ask = |headers: &[&str]| daemon.tcp().ask("GET", "/v1/stats", headers, "");
-    let mut refusals = vec![ask(&[]), ask(&["Authorization: Bearer sdo_wrong"]), ask(&["Authorization: Basic eDp5"])];
+    let mut refusals =
+        vec![ask(&[]), ask(&["Authorization: Bearer sdo_wrong"]), ask(&["Authorization: Basic eDp5"])];
     let expired = token(&place, &["old", "--scope", "read", "--expires", "0s"]);
     let good = token(&place, &["new", "--scope", "read"]);
     refusals.push(ask(&[&expired]));
@@ -122,7 +123,7 @@ fn tls_is_spoken_when_there_is_a_certificate() {
     place.write("cert.pem", signed.cert.pem());
     place.write("key.pem", signed.signing_key.serialize_pem());
     let flags = ["--listen", "0.0.0.0:0", "--tls-certificate", "cert.pem", "--tls-key", "key.pem"];
-    let daemon = Daemon::start(&place, &[&["--store", "memory"], &flags[..]].concat());
+    let daemon = Daemon::start(&place, &[&["--store", "memory"][..], &flags].concat());
     assert!(daemon.ready["listen"][0].as_str().unwrap().starts_with("https://"));
     let address = SocketAddr::from(([127, 0, 0, 1], daemon.address().port()));
     tls(address, &place.read("cert.pem")).problem(401, "unauthorized");

@@ -60,7 +60,8 @@ fn a_head_has_an_end() {
     let many: Vec<_> = many.iter().map(String::as_str).collect();
     assert_eq!(daemon.tcp().ask("GET", "/", &[&huge], "").status, 431);
     assert_eq!(daemon.tcp().ask("GET", "/", &many, "").status, 431);
-    let smuggled = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!";
+    let smuggled =
+        "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!";
     assert_eq!(daemon.tcp().exchange(smuggled).status, 400);
 }
 

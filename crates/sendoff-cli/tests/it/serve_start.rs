@@ -12,7 +12,7 @@ use rustix::process::Signal;
 
 use crate::harness::{Daemon, Place};
 
-const UNLIT: &[&str] = &["--store", "memory"];
+const MEMORY: &[&str] = &["--store", "memory"];
 
 #[test]
 fn it_says_where_it_serves_and_only_its_user_can_get_there() {
@@ -90,7 +90,7 @@ fn what_is_not_safe_is_refused() {
 fn the_service_manager_is_told() {
     let place = Place::new();
     let manager = UnixDatagram::bind(place.path("notify")).unwrap();
-    let mut command = Daemon::command(&place, UNLIT);
+    let mut command = Daemon::command(&place, MEMORY);
     command.env("NOTIFY_SOCKET", place.path("notify")).env("WATCHDOG_USEC", "100000");
     let daemon = Daemon::spawn(command);
     let mut told = String::new();
@@ -116,7 +116,8 @@ fn hangup_reads_the_configuration_again() {
     let bearer = format!("Authorization: Bearer {}", token.trim());
     let flags = ["--store", "memory", "--listen", "127.0.0.1:0", "--config", "conf"];
     let daemon = Daemon::start(&place, &flags);
-    let named = |name: &str| daemon.tcp().ask("GET", "/v1/stats", &[&bearer, &format!("Host: {name}")], "").status;
+    let named =
+        |name: &str| daemon.tcp().ask("GET", "/v1/stats", &[&bearer, &format!("Host: {name}")], "").status;
     assert_ne!(named("one.example"), 403);
     assert_eq!(named("two.example"), 403);
 
