@@ -4,9 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
 use sendoff::{
     Error, Job, JobId, State,
-    ports::{
-        CancelVerdict, Claim, Filter, InsertBatch, Inserted, NewJob, PageRequest, Prune, Settlement, Store,
-    },
+    ports::{CancelVerdict, Claim, Filter, InsertBatch, Inserted, NewJob, PageRequest, Settlement, Store},
     state::Outcome,
     store::{SqliteOptions, SqliteStore},
     testing::model::{at, job},
