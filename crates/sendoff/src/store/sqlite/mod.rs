@@ -107,7 +107,7 @@ impl fmt::Debug for SqliteStore {
 impl SqliteStore {
     /// Opens the store at `path`, or makes a new one (file 0600, missing directories 0700). Takes
     /// some milliseconds, whatever the number of jobs, but for the first time after an upgrade that
-    /// brings new indexes; blocks the caller.
+    /// changes the schema: then some seconds for each million jobs. Blocks the caller.
     ///
     /// # Errors
     /// [`Error::is_locked`] if another process owns it, [`Error::is_newer`] if a newer version of
