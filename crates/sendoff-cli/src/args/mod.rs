@@ -263,9 +263,10 @@ Examples:
 
 A job is started when its target took over: a 2xx answer, a successful exec. What the target does
 then is its own affair. Processes get no input, and their output goes to null or to the files that
-their job names. HTTP jobs may call public addresses and this machine, others with --allow-network. A
-header may name a secret, which is looked up at each attempt and never stored:
-{\"secret\": \"env:TOKEN\", \"prefix\": \"Bearer \"}, or \"file:/PATH\".
+their job names. HTTP jobs may call public addresses and this machine, others with
+--allow-network. A value in `headers` may name a secret instead,
+{\"secret\": \"env:TOKEN\", \"prefix\": \"Bearer \"} or {\"secret\": \"file:/PATH\"}: it is looked up at
+each attempt and never stored.
 
 A run that finished says so and prints its summary again. Jobs that a crash left `unknown` may have
 started; they are listed and never restarted by themselves. Ctrl-C lets starts under way end and

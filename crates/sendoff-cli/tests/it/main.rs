@@ -8,6 +8,7 @@ mod harness;
 mod input;
 mod interrupt;
 mod output;
+mod reach;
 mod resume;
 mod serve_access;
 mod serve_limits;

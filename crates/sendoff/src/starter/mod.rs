@@ -3,6 +3,7 @@
 mod handler;
 #[cfg(feature = "http")]
 mod http;
+#[cfg_attr(not(any(feature = "http", feature = "process")), allow(dead_code, reason = "nobody asks it"))]
 mod policy;
 #[cfg(all(feature = "process", target_os = "linux"))]
 mod process;

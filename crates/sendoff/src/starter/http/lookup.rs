@@ -4,6 +4,10 @@ use std::{io, net::SocketAddr};
 
 use tokio::net::lookup_host;
 
+/// Answers for a name and a port.
+#[cfg(any(test, feature = "testing"))]
+pub(super) type Answer = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+
 /// What answers.
 #[derive(Clone, Default)]
 pub(super) enum Lookup {
@@ -12,7 +16,7 @@ pub(super) enum Lookup {
     System,
     /// A test.
     #[cfg(any(test, feature = "testing"))]
-    Scripted(std::sync::Arc<dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync>),
+    Scripted(std::sync::Arc<Answer>),
 }
 
 impl Lookup {

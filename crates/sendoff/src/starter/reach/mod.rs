@@ -3,5 +3,6 @@
 
 #[cfg(feature = "http")]
 pub(super) mod address;
+#[cfg_attr(not(all(feature = "http", feature = "process")), allow(dead_code, reason = "half is asked"))]
 pub(super) mod names;
 pub(super) mod paths;
