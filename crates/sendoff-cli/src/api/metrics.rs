@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn many_queues_do_not_make_many_lines() {
         let queue = |n: u64| (format!("q{n}"), BTreeMap::from([(State::Pending, n + 1)]));
-        let counts = Counts { queues: (0..1_000).map(queue).collect() };
+        let counts = Counts { queues: (0..1_000).map(queue).collect(), quarantined: 0 };
         let text = Metrics::new().write(&counts, 1.5);
         let lines: Vec<_> = text.lines().filter(|line| line.starts_with("sendoff_jobs{")).collect();
         assert_eq!(lines.len(), QUEUES + 1);

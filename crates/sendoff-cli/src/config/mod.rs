@@ -16,7 +16,6 @@ use serde_json::{Map, Value};
 
 pub(crate) use command::{check, show};
 pub(crate) use keys::{KEYS, Key};
-pub(crate) use paths::socket as default_socket;
 pub(crate) use settings::{Quiet, Settings};
 
 use crate::{failure::Failure, run::Place};

@@ -6,27 +6,31 @@ use std::{
     time::Duration,
 };
 
-use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use http::StatusCode;
+use hyper::body::{Body, Bytes, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use super::crowd::Busy;
-use crate::api::BodyError;
+use crate::api::{BodyError, problem::Problem};
 
 /// A request's body that breaks off when nothing of it comes for too long.
-pub(super) struct Timed {
-    body: Incoming,
+pub(super) struct Timed<B> {
+    body: B,
     patience: Duration,
     /// Runs while the daemon waits for more.
     alarm: Option<Pin<Box<Sleep>>>,
 }
 
-impl Timed {
-    pub(super) fn new(body: Incoming, patience: Duration) -> Self {
+impl<B> Timed<B> {
+    pub(super) fn new(body: B, patience: Duration) -> Self {
         Self { body, patience, alarm: None }
     }
 }
 
-impl Body for Timed {
+impl<B> Body for Timed<B>
+where
+    B: Body<Data = Bytes, Error: Into<BodyError>> + Unpin,
+{
     type Data = Bytes;
     type Error = BodyError;
 
@@ -44,7 +48,9 @@ impl Body for Timed {
         ready!(alarm.as_mut().poll(cx));
         // Asked again it waits again.
         alarm.as_mut().reset(Instant::now() + patience);
-        Poll::Ready(Some(Err(format!("nothing of the body came for {patience:?}").into())))
+        let detail = format!("nothing of the body came for {patience:?}; send it without long pauses");
+        let problem = Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail);
+        Poll::Ready(Some(Err(problem.into())))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -85,5 +91,24 @@ impl<B: Body + Unpin> Body for Seated<B> {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{StreamExt, stream};
+    use http_body_util::{BodyExt, StreamBody};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_that_stands_still_breaks_off() {
+        let first = stream::iter([Ok::<_, BodyError>(Frame::data(Bytes::from_static(b"{")))]);
+        let body = StreamBody::new(Box::pin(first.chain(stream::pending())));
+        let mut body = Timed::new(body, Duration::from_millis(1));
+        assert!(body.frame().await.unwrap().is_ok());
+        let broken = body.frame().await.unwrap().unwrap_err();
+        let problem = broken.downcast::<Problem>().unwrap();
+        assert_eq!((problem.status.as_u16(), problem.kind), (408, "body_timeout"));
     }
 }

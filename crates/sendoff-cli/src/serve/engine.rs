@@ -10,6 +10,7 @@ use sendoff::{
 };
 
 use crate::{
+    api::Metrics,
     config::Config,
     failure::Failure,
     run::{Place, store_failure},
@@ -41,9 +42,11 @@ pub(super) async fn start(
     config: &Config,
     store: Arc<dyn Store>,
     policy: SharedPolicy,
+    metrics: Arc<Metrics>,
 ) -> Result<Scheduler, Failure> {
     let builder = starters(config, policy).map_err(|err| Failure::usage(err.to_string()))?;
-    let started = builder.store(store).max_in_flight(config.limits.max_in_flight).start().await;
+    let builder = builder.store(store).max_in_flight(config.limits.max_in_flight).observer(metrics);
+    let started = builder.start().await;
     started.map_err(|err| match config.place() {
         Place::File(path) => store_failure(&path, &err),
         Place::Memory => Failure::store(err.to_string()),

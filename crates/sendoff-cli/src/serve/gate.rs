@@ -1,7 +1,10 @@
 //! What is decided about a request before the API sees it: whether it came by a way that it may come,
 //! and who sent it.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
 
 use http::{StatusCode, header, request::Parts};
 use url::Host;
@@ -106,18 +109,14 @@ impl Gate {
     }
 
     fn is_ours(&self, host: Option<&Host>, local: IpAddr) -> bool {
-        let ip: IpAddr = match host {
-            None => return false,
-            Some(Host::Domain(name)) => {
-                let live = self.live.current();
-                return name == "localhost" || live.config().hosts.contains(name);
-            }
-            Some(Host::Ipv4(ip)) => (*ip).into(),
-            Some(Host::Ipv6(ip)) => (*ip).into(),
+        let Some(host) = host else { return false };
+        let by_itself = match host {
+            Host::Domain(name) => name == "localhost",
+            // An address cannot be made to resolve to another one.
+            Host::Ipv4(ip) => *ip == local || *ip == Ipv4Addr::LOCALHOST,
+            Host::Ipv6(ip) => *ip == local || *ip == Ipv6Addr::LOCALHOST,
         };
-        // An address cannot be made to resolve to another one.
-        ip == local || ip == IpAddr::from([127, 0, 0, 1]) || ip == IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])
-            || self.live.current().config().hosts.contains(&ip.to_string())
+        by_itself || self.live.current().config().hosts.contains(&host.to_string())
     }
 
     fn check_origin(&self, head: &Parts) -> Result<(), Problem> {

@@ -2,16 +2,34 @@
 
 use crate::harness::Place;
 
-const COMMANDS: [&str; 5] = ["run", "sink", "backup", "completions", "man"];
+const COMMANDS: [&str; 13] = [
+    "run",
+    "sink",
+    "backup",
+    "serve",
+    "config",
+    "config check",
+    "config show",
+    "token",
+    "token create",
+    "token list",
+    "token revoke",
+    "completions",
+    "man",
+];
+
+fn help(place: &Place, command: &str) -> String {
+    place.run(command.split(' ').chain(["--help"])).code(0).stdout
+}
 
 #[test]
 fn help_texts() {
     let place = Place::new();
     insta::assert_snapshot!("help", place.run(["--help"]).code(0).stdout);
     for command in COMMANDS {
-        let help = place.run([command, "--help"]).code(0).stdout;
+        let help = help(&place, command);
         assert!(help.contains("Examples:\n  "), "{help}");
-        insta::assert_snapshot!(format!("help_{command}"), help);
+        insta::assert_snapshot!(format!("help_{}", command.replace(' ', "_")), help);
     }
 }
 
@@ -19,7 +37,7 @@ fn help_texts() {
 fn every_flag_has_an_environment_variable() {
     let place = Place::new();
     for command in COMMANDS {
-        let help = place.run([command, "--help"]).code(0).stdout;
+        let help = help(&place, command);
         let options = help.split("Options:\n").nth(1).unwrap().split("Examples:").next().unwrap();
         let flags =
             options.lines().filter(|line| line.trim_start().starts_with('-') && !line.contains("--help"));
@@ -45,7 +63,10 @@ fn manual_pages() {
     place.run(["man", "pages/man1"]).code(0);
     assert!(place.read("pages/man1/sendoff.1").contains("sendoff"));
     for command in COMMANDS {
-        assert!(place.read(&format!("pages/man1/sendoff-{command}.1")).contains("Examples"), "{command}");
+        assert!(
+            place.read(&format!("pages/man1/sendoff-{}.1", command.replace(' ', "-"))).contains("Examples"),
+            "{command}"
+        );
     }
     place.write("file", "");
     place.run(["man", "file"]).code(2).stderr_has("cannot be written");

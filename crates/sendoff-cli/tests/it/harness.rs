@@ -15,8 +15,7 @@ use std::{
 use serde_json::Value;
 
 pub(crate) use daemon::Daemon;
-#[expect(unused_imports, reason = "for tests of the API and the client")]
-pub(crate) use http::{Answer, Door};
+pub(crate) use http::Answer;
 
 /// A directory with nothing in it, which is the command's working directory and state directory.
 pub(crate) struct Place {

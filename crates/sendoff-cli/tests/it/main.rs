@@ -1,5 +1,6 @@
 //! The command as its users meet it: the built binary, its exit codes, what it prints.
 
+mod config;
 mod each_line;
 mod endpoint;
 mod generated;
@@ -8,6 +9,10 @@ mod input;
 mod interrupt;
 mod output;
 mod resume;
+mod serve_access;
+mod serve_limits;
+mod serve_start;
 mod sink;
 mod stores;
 mod stream;
+mod token;

@@ -9,6 +9,7 @@ use serde::{
 
 /// A header's value in a job.
 #[derive(Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum HttpHeader {
     /// As it is sent. It is stored with the job.
@@ -23,6 +24,7 @@ pub enum HttpHeader {
 /// line break at its end is cut, and symbolic links are followed. A secret that is missing, empty or
 /// unreadable leaves the start to be tried again; one that no header can carry ends the job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct HttpSecret {
     /// `env:NAME` or `file:/ABSOLUTE/PATH`.
