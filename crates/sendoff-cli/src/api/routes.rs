@@ -105,16 +105,6 @@ fn part<'p>(pattern: &str, path: &'p str) -> Option<&'p str> {
     (!part.is_empty() && !part.contains('/')).then_some(part)
 }
 
-/// The scope as tokens name it.
-pub(crate) fn scope_name(scope: Scope) -> &'static str {
-    match scope {
-        Scope::Read => "read",
-        Scope::Submit => "submit",
-        Scope::Cancel => "cancel",
-        Scope::Admin => "admin",
-    }
-}
-
 macro_rules! handler {
     ($handler:path) => {
         |api, call| Box::pin($handler(api, call))
