@@ -16,7 +16,7 @@ use super::{
     jobs::{no_job, with_record},
     json, list,
     problem::{INVALID_BODY, NO_FILTER, Problem, TOO_LATE},
-    read, schema,
+    read,
 };
 
 /// How long one call works before it gives a cursor to go on with.
@@ -30,7 +30,6 @@ pub(crate) struct Cancelled {
     outcome: Outcome,
     /// An earlier attempt may have happened, or may still.
     maybe_started: bool,
-    #[schemars(schema_with = "schema::record")]
     record: Box<JobRecord>,
 }
 
@@ -60,10 +59,8 @@ pub(crate) struct Narrow {
     /// `NAME=VALUE`.
     label: Option<String>,
     /// With `run_at` not before this.
-    #[schemars(schema_with = "schema::given_instant")]
     from: Option<Timestamp>,
     /// With `run_at` before this.
-    #[schemars(schema_with = "schema::given_instant")]
     to: Option<Timestamp>,
     submitted_by: Option<String>,
 }
@@ -85,7 +82,6 @@ pub(crate) struct Counts {
     /// Were starting already: the attempt under way is their last.
     too_late: u64,
     /// There is more to do: repeat the request with this cursor.
-    #[schemars(required)]
     next_cursor: Option<String>,
 }
 

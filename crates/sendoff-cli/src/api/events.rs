@@ -7,12 +7,10 @@ use std::{
 };
 
 use http::HeaderName;
-use schemars::JsonSchema;
 use sendoff::{
-    Guid, Notice, Notices, Scheduler, State, Timestamp,
+    Guid, Notice, Notices, Scheduler, State,
     time::{Clock, SystemClock},
 };
-use serde::Serialize;
 use tokio::{
     runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore, watch},
@@ -24,7 +22,7 @@ use super::{
     list,
     problem::{Problem, TOO_MANY_STREAMS},
     read::{self, Query, bad_parameter},
-    schema, streamed,
+    streamed,
 };
 
 pub(crate) static LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -38,21 +36,6 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 const KEEP: Duration = Duration::from_secs(300);
 /// Events that go out in one piece.
 const PIECE: usize = 256;
-
-/// The data of an event `job`.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Data<'a> {
-    #[schemars(schema_with = "schema::guid")]
-    guid: Guid,
-    queue: &'a str,
-    /// The state that it reached.
-    #[schemars(schema_with = "schema::state")]
-    state: State,
-    /// The attempt that led there; 0 before the first.
-    attempt: u32,
-    #[schemars(schema_with = "schema::instant")]
-    at: Timestamp,
-}
 
 /// What listeners share: the last events, kept by one task while anybody listens.
 pub(crate) struct Events {
@@ -276,9 +259,7 @@ impl Stream {
 }
 
 fn job(number: u64, notice: &Notice) -> String {
-    let Notice { guid, queue, state, attempt, at } = notice;
-    let data = Data { guid: *guid, queue, state: *state, attempt: *attempt, at: *at };
-    let data = serde_json::to_string(&data).unwrap_or_default();
+    let data = serde_json::to_string(notice).unwrap_or_default();
     format!("id: {number}\nevent: job\ndata: {data}\n\n")
 }
 

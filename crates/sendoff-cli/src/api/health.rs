@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::{
     Answered, Api, Call, json,
     problem::{self, NO_PROBLEM, Problem, STOPPING, STORE_BROKEN},
-    respond, schema,
+    respond,
 };
 
 /// The daemon lives and its store answers.
@@ -24,7 +24,6 @@ pub(crate) struct Health {
     status: &'static str,
     /// Jobs of which it is unknown whether they started, and which an operator has not resolved.
     unknown: u64,
-    #[schemars(schema_with = "schema::durability")]
     durability: Durability,
 }
 
@@ -32,7 +31,6 @@ pub(crate) struct Health {
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Ready {
     ready: bool,
-    #[schemars(schema_with = "schema::durability")]
     durability: Durability,
 }
 
@@ -48,11 +46,9 @@ pub(crate) struct Stats {
     /// Starts under way.
     in_flight: u64,
     /// When the earliest pending job is due, or was; it may be in a queue that is paused or full.
-    #[schemars(schema_with = "schema::instant_or_none")]
     next_due: Option<Timestamp>,
     /// For how long that job has been due; 0 if none is.
     oldest_overdue_seconds: f64,
-    #[schemars(schema_with = "schema::durability")]
     durability: Durability,
     /// This program's version.
     version: &'static str,

@@ -16,7 +16,6 @@ use super::{
     Answered, Api, Call, json,
     problem::{INVALID_BODY, INVALID_JOB, NO_JOB, NOT_PENDING, NOT_UNKNOWN, PAST_DEADLINE, Problem},
     read::{self, bad_parameter},
-    schema,
 };
 
 pub(crate) static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -27,12 +26,10 @@ pub(crate) const MAX_WAIT: Duration = Duration::from_secs(300);
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Submitted {
     #[serde(flatten)]
-    #[schemars(schema_with = "schema::record")]
     record: JobRecord,
     /// False: this very job was submitted before, and this is its record.
     created: bool,
     /// What survives now that this is answered.
-    #[schemars(schema_with = "schema::durability")]
     durability: Durability,
 }
 
@@ -40,9 +37,7 @@ pub(crate) struct Submitted {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Move {
-    #[schemars(schema_with = "schema::given_instant", default)]
     run_at: Option<Timestamp>,
-    #[schemars(schema_with = "schema::given_span", default)]
     delay: Option<Span>,
 }
 
@@ -50,19 +45,7 @@ pub(crate) struct Move {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Decision {
-    to: To,
-}
-
-/// Where an unknown job goes.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum To {
-    /// It had started.
-    Started,
-    /// It had not, and shall not.
-    Failed,
-    /// Start it again.
-    Pending,
+    to: Resolution,
 }
 
 pub(crate) async fn submit(api: Arc<Api>, call: Call) -> Answered {
@@ -175,11 +158,7 @@ fn moved(who: &str, action: &str, guid: Guid, changed: Option<Changed>) -> Answe
 pub(crate) async fn resolve(api: Arc<Api>, call: Call) -> Answered {
     let guid = call.guid()?;
     let decision: Decision = read::json(&call.headers, call.body).await?;
-    let to = match decision.to {
-        To::Started => Resolution::Started,
-        To::Failed => Resolution::Failed,
-        To::Pending => Resolution::Pending,
-    };
+    let to = decision.to;
     let changed = api.scheduler.resolve_unknown(guid, to).await?.ok_or_else(|| no_job(guid))?;
     tracing::info!(target: "audit", who = %call.who.name, action = "resolve", %guid, ?to, applied = changed.applied);
     if changed.applied {

@@ -10,7 +10,7 @@ use sendoff::{
 };
 use serde::Serialize;
 
-use super::{Answered, Api, Call, cursor, json, problem::Problem, read::Query, schema};
+use super::{Answered, Api, Call, cursor, json, problem::Problem, read::Query};
 
 pub(crate) const DEFAULT_LIMIT: usize = 100;
 pub(crate) const MAX_LIMIT: usize = 1_000;
@@ -18,16 +18,9 @@ pub(crate) const MAX_LIMIT: usize = 1_000;
 /// A page of records.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Jobs {
-    #[schemars(schema_with = "records")]
     jobs: Vec<JobRecord>,
     /// Where the next page begins; null after the last. A page may be short, or empty, and still have one.
-    #[schemars(required)]
     next_cursor: Option<String>,
-}
-
-fn records(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    let record = schema::record(generator);
-    schemars::json_schema!({ "type": "array", "items": record })
 }
 
 pub(crate) async fn list(api: Arc<Api>, call: Call) -> Answered {

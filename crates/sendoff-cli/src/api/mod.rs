@@ -137,7 +137,7 @@ impl Api {
             Some(scope) => {
                 let who = who?;
                 if !who.allows(scope) {
-                    let name = routes::scope_name(scope);
+                    let name = scope.as_str();
                     return Err(FORBIDDEN
                         .says(format!("this needs the scope `{name}`, which {} does not have", who.name))
                         .with("scope", name));

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Answered, Api, Call, respond,
-    routes::{self, Content, Parameter, ROUTES, Route},
+    routes::{Content, Parameter, ROUTES, Route},
     schema,
 };
 
@@ -70,7 +70,7 @@ fn operation(route: &Route, requests: &mut SchemaGenerator, answers: &mut Schema
     }
     if let Some(scope) = route.scope {
         operation["security"] = json!([{ "token": [] }]);
-        operation["x-scope"] = routes::scope_name(scope).into();
+        operation["x-scope"] = scope.as_str().into();
     }
     if !route.body.is_empty() {
         let mut content = Map::new();

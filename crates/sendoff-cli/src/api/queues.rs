@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::{
     Answered, Api, Call, json,
     problem::{INVALID_QUEUE, NO_QUEUE, Problem},
-    read, schema,
+    read,
 };
 
 /// All queues that have jobs or limits, by name.
@@ -23,7 +23,6 @@ pub(crate) struct Queues {
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Queue {
     name: String,
-    #[schemars(schema_with = "schema::limits")]
     limits: QueueLimits,
     /// Jobs by state; zeros are left out.
     #[schemars(with = "BTreeMap<String, u64>")]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use http::Method;
 use schemars::{Schema, SchemaGenerator};
+use sendoff::{JobRecord, JobSpec, QueueLimits};
 use serde_json::{Value, json};
 
 use super::{
@@ -104,16 +105,6 @@ fn part<'p>(pattern: &str, path: &'p str) -> Option<&'p str> {
     (!part.is_empty() && !part.contains('/')).then_some(part)
 }
 
-/// The scope as tokens name it.
-pub(crate) fn scope_name(scope: Scope) -> &'static str {
-    match scope {
-        Scope::Read => "read",
-        Scope::Submit => "submit",
-        Scope::Cancel => "cancel",
-        Scope::Admin => "admin",
-    }
-}
-
 macro_rules! handler {
     ($handler:path) => {
         |api, call| Box::pin($handler(api, call))
@@ -126,7 +117,7 @@ macro_rules! json_of {
     };
 }
 
-const RECORD: Content = Content { media: "application/json", schema: schema::record };
+const RECORD: Content = json_of!(JobRecord);
 const QUEUE: Content = json_of!(queues::Queue);
 const BULK: Content = json_of!(cancel::Counts);
 
@@ -158,7 +149,7 @@ pub(crate) static ROUTES: &[Route] = &[
             about: "The job's `idempotency_key`.",
             schema: || json!({ "type": "string", "minLength": 1, "maxLength": 255 }),
         }],
-        body: &[Content { media: "application/json", schema: schema::spec }],
+        body: &[json_of!(JobSpec)],
         answers: &[
             (201, "The job is stored.", json_of!(jobs::Submitted)),
             (200, "It was submitted before.", json_of!(jobs::Submitted)),
@@ -214,13 +205,10 @@ pub(crate) static ROUTES: &[Route] = &[
             about: "All or none (the default), or each by itself.",
             schema: || json!({ "type": "boolean" }),
         }],
-        body: &[
-            Content { media: "application/json", schema: schema::specs },
-            Content { media: "application/x-ndjson", schema: schema::lines },
-        ],
+        body: &[json_of!(Vec<JobSpec>), Content { media: "application/x-ndjson", schema: schema::text }],
         answers: &[
             (200, "Atomic: all of them are stored. Itemised: one line for each.", json_of!(batch::Stored)),
-            (200, "", Content { media: "application/x-ndjson", schema: schema::lines }),
+            (200, "", Content { media: "application/x-ndjson", schema: schema::text }),
         ],
         problems: &[&INVALID_JOB, &CONFLICT, &BUSY, &COMMIT_UNKNOWN, &DISK_FULL],
         ..PLAIN
@@ -359,7 +347,7 @@ pub(crate) static ROUTES: &[Route] = &[
         id: "set_queue",
         summary: "Set the limits of a queue",
         about: "Replaces them all. They hold from now on, also after a restart.",
-        body: &[Content { media: "application/json", schema: schema::limits }],
+        body: &[json_of!(QueueLimits)],
         answers: &[(200, "The queue now.", QUEUE)],
         problems: &[&INVALID_QUEUE, &DISK_FULL],
         ..PLAIN
@@ -397,7 +385,7 @@ pub(crate) static ROUTES: &[Route] = &[
         answers: &[(
             200,
             "A stream without an end.",
-            Content { media: "text/event-stream", schema: schema::lines },
+            Content { media: "text/event-stream", schema: schema::text },
         )],
         problems: &[&TOO_MANY_STREAMS],
         ..PLAIN
@@ -411,7 +399,7 @@ pub(crate) static ROUTES: &[Route] = &[
         answers: &[(
             200,
             "OpenMetrics text.",
-            Content { media: "application/openmetrics-text", schema: schema::lines },
+            Content { media: "application/openmetrics-text", schema: schema::text },
         )],
         ..PLAIN
     },

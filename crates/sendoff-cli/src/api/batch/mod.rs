@@ -15,7 +15,6 @@ use super::{
     Answered, Api, Call, json,
     problem::{INVALID_BODY, INVALID_JOB, Problem, TOO_LARGE},
     read::{self, Media},
-    schema,
 };
 
 /// What became of an atomic batch.
@@ -26,14 +25,12 @@ pub(crate) struct Stored {
     created: usize,
     /// Jobs that were submitted before.
     existing: usize,
-    #[schemars(schema_with = "schema::durability")]
     durability: Durability,
 }
 
 /// One job of an atomic batch.
 #[derive(Debug, Serialize, JsonSchema)]
 struct Item {
-    #[schemars(schema_with = "schema::guid")]
     guid: Guid,
     /// False: it was submitted before, under this guid.
     created: bool,

@@ -46,5 +46,16 @@ async fn bad_limits_and_names_are_refused() {
     for bad in ["", "[]", "5", r#"{"max_in_flight":-1}"#, r#"{"max":5}"#, r#"{"rate":{"starts":1}}"#] {
         place.call(Method::PUT, "/v1/queues/a", bad).await.problem("invalid_body");
     }
+    for (name, limits, field) in [
+        ("a", json!({ "max_in_flight": 0 }), "max_in_flight"),
+        ("a", json!({ "rate": { "starts": 0, "per": "1s" } }), "rate.starts"),
+        (".a", json!({}), "queue"),
+        ("a%2Fb", json!({}), "queue"),
+    ] {
+        let path = format!("/v1/queues/{name}");
+        let problem = place.call(Method::PUT, &path, limits).await.problem("invalid_queue");
+        assert_eq!(problem["field"], field, "{problem:#}");
+    }
+    place.post("/v1/queues/%20:pause", "").await.problem("invalid_queue");
     place.call(Method::DELETE, "/v1/queues/a", "{\"x\":1}").await.problem("invalid_body");
 }

@@ -7,13 +7,8 @@ use http::{Method, Request};
 use super::{Answer, Place, full, with_scopes};
 use crate::{
     access::Scope,
-    api::{
-        problem::UNAUTHORIZED,
-        routes::{ROUTES, scope_name},
-    },
+    api::{problem::UNAUTHORIZED, routes::ROUTES},
 };
-
-const ALL: [Scope; 4] = [Scope::Read, Scope::Submit, Scope::Cancel, Scope::Admin];
 
 fn path(pattern: &str) -> String {
     let path = pattern.replace("{guid}", "018f2b1e-0000-7000-8000-000000000001");
@@ -24,7 +19,7 @@ fn path(pattern: &str) -> String {
 async fn a_route_is_open_to_its_scope_and_to_admins() {
     let place = Place::new().await;
     for route in ROUTES {
-        for scope in ALL {
+        for scope in Scope::ALL {
             // A parameter that no route knows: who may call is told that, and nothing is done.
             let uri = format!("{}?nonsense", path(route.pattern));
             let request = Request::builder().method(route.method.clone()).uri(uri).body(full("")).unwrap();
@@ -33,7 +28,7 @@ async fn a_route_is_open_to_its_scope_and_to_admins() {
             if open {
                 answer.problem("invalid_parameter");
             } else {
-                assert_eq!(answer.problem("forbidden")["scope"], scope_name(route.scope.unwrap()));
+                assert_eq!(answer.problem("forbidden")["scope"], route.scope.unwrap().as_str());
             }
         }
     }
