@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 
 pub(crate) use command::{check, show};
 pub(crate) use keys::{KEYS, Key};
+#[expect(unused_imports, reason = "where the client commands find the daemon")]
 pub(crate) use paths::socket as default_socket;
 pub(crate) use settings::{Quiet, Settings};
 
