@@ -18,14 +18,19 @@ pub(super) fn read(name: &str, text: &str) -> Result<Vec<Entry>, Vec<String>> {
             reader.fault(at, err.message());
         }
     }
-    if reader.faults.is_empty() { Ok(reader.entries) } else { Err(reader.faults) }
+    if reader.faults.is_empty() {
+        return Ok(reader.entries);
+    }
+    reader.faults.sort_by_key(|(line, _)| *line);
+    Err(reader.faults.into_iter().map(|(_, words)| words).collect())
 }
 
 struct Reader<'a> {
     name: &'a str,
     text: &'a str,
     entries: Vec<Entry>,
-    faults: Vec<String>,
+    /// With their lines.
+    faults: Vec<(usize, String)>,
 }
 
 impl Reader<'_> {
@@ -54,7 +59,8 @@ impl Reader<'_> {
     }
 
     fn fault(&mut self, at: usize, words: &str) {
-        self.faults.push(format!("{}, line {}: {words}", self.name, self.line(at)));
+        let line = self.line(at);
+        self.faults.push((line, format!("{}, line {line}: {words}", self.name)));
     }
 
     fn line(&self, at: usize) -> usize {

@@ -138,6 +138,7 @@ mod tests {
         drop((second, first));
         assert_eq!(crowd.lock().taken, 2);
         drop((more, third, fourth));
-        assert_eq!((crowd.lock().taken, crowd.lock().idle.len()), (0, 0));
+        let inner = crowd.lock();
+        assert_eq!((inner.taken, inner.idle.len()), (0, 0));
     }
 }

@@ -39,9 +39,12 @@ fn every_flag_has_an_environment_variable() {
     for command in COMMANDS {
         let help = help(&place, command);
         let options = help.split("Options:\n").nth(1).unwrap().split("Examples:").next().unwrap();
-        let flags =
-            options.lines().filter(|line| line.trim_start().starts_with('-') && !line.contains("--help"));
-        let flags = flags.count();
+        // A hyphen and a space begin a possible value.
+        let is_flag = |line: &&str| {
+            let line = line.trim_start();
+            line.starts_with('-') && !line.starts_with("- ") && !line.contains("--help")
+        };
+        let flags = options.lines().filter(is_flag).count();
         let words: Vec<_> = options.split_whitespace().collect();
         assert_eq!(words.join(" ").matches("[env: SENDOFF_").count(), flags, "{help}");
     }
