@@ -86,6 +86,8 @@ kinds! {
         "`/openapi.json` names the kinds of each route.";
     NO_METHOD: METHOD_NOT_ALLOWED, "no_method", "The path has other methods",
         "The Allow header names them.";
+    BODY_TIMEOUT: REQUEST_TIMEOUT, "body_timeout", "The body came too slowly",
+        "Nothing of the body came for as long as `limits.body_timeout` allows. Send it without long pauses.";
     CONFLICT: CONFLICT, "conflict", "The guid or idempotency key names another job",
         "A job with another content has this guid or key. `field` says which of the two. The same content would have been answered with the first job's guid.";
     TOO_LATE: CONFLICT, "too_late", "The cancel came too late",

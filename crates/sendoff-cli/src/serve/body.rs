@@ -6,12 +6,11 @@ use std::{
     time::Duration,
 };
 
-use http::StatusCode;
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use super::crowd::Busy;
-use crate::api::{BodyError, problem::Problem};
+use crate::api::{BodyError, problem::BODY_TIMEOUT};
 
 /// A request's body that breaks off when nothing of it comes for too long.
 pub(super) struct Timed<B> {
@@ -49,7 +48,7 @@ where
         // Asked again it waits again.
         alarm.as_mut().reset(Instant::now() + patience);
         let detail = format!("nothing of the body came for {patience:?}; send it without long pauses");
-        let problem = Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail);
+        let problem = BODY_TIMEOUT.says(detail);
         Poll::Ready(Some(Err(problem.into())))
     }
 
@@ -108,7 +107,7 @@ mod tests {
         let mut body = Timed::new(body, Duration::from_millis(1));
         assert!(body.frame().await.unwrap().is_ok());
         let broken = body.frame().await.unwrap().unwrap_err();
-        let problem = broken.downcast::<Problem>().unwrap();
+        let problem = broken.downcast::<crate::api::problem::Problem>().unwrap();
         assert_eq!((problem.status.as_u16(), problem.kind), (408, "body_timeout"));
     }
 }

@@ -6,13 +6,13 @@ use std::{
     sync::Arc,
 };
 
-use http::{StatusCode, header, request::Parts};
+use http::{header, request::Parts};
 use url::Host;
 
 use super::live::Live;
 use crate::{
     access::{Identity, Keyring, Scope},
-    api::problem::Problem,
+    api::problem::{BAD_HOST, HOST_NOT_ALLOWED, ORIGIN_NOT_ALLOWED, OTHER_USER, Problem, UNAUTHORIZED},
     log::Throttle,
 };
 
@@ -64,16 +64,13 @@ impl Gate {
         if FAILURES.allows() {
             tracing::warn!(target: "audit", uid, "no access: another user on the unix socket");
         }
-        Err(Problem::new(
-            StatusCode::FORBIDDEN,
-            "other_user",
-            "the unix socket is for the daemon's own user and root; other users use TCP with a token",
-        ))
+        Err(OTHER_USER
+            .says("the unix socket is for the daemon's own user and root; other users use TCP with a token"))
     }
 
     /// The same words whatever is wrong with a token.
     fn bearer(&self, head: &Parts) -> Result<Identity, Problem> {
-        let refused = |detail: &str| Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail);
+        let refused = |detail: &str| UNAUTHORIZED.says(detail);
         let mut values = head.headers.get_all(header::AUTHORIZATION).iter();
         let (Some(value), None) = (values.next(), values.next()) else {
             return Err(refused("send a token: Authorization: Bearer …; `sendoff token create` makes one"));
@@ -90,7 +87,7 @@ impl Gate {
     fn check_host(&self, head: &Parts, peer: Peer) -> Result<(), Problem> {
         let mut hosts = head.headers.get_all(header::HOST).iter();
         let (Some(host), None) = (hosts.next(), hosts.next()) else {
-            return Err(Problem::new(StatusCode::BAD_REQUEST, "bad_host", "send exactly one Host header"));
+            return Err(BAD_HOST.says("send exactly one Host header"));
         };
         let Peer::Tcp { local, .. } = peer else { return Ok(()) };
         let named = host.to_str().ok().and_then(host_of);
@@ -100,9 +97,7 @@ impl Gate {
         {
             return Ok(());
         }
-        Err(Problem::new(
-            StatusCode::FORBIDDEN,
-            "host_not_allowed",
+        Err(HOST_NOT_ALLOWED.says(
             "the daemon does not go by this name; address it by its IP address or localhost, or add the name \
              to hosts in its configuration",
         ))
@@ -127,9 +122,7 @@ impl Gate {
         if head.headers.get_all(header::ORIGIN).iter().all(allowed) {
             return Ok(());
         }
-        Err(Problem::new(
-            StatusCode::FORBIDDEN,
-            "origin_not_allowed",
+        Err(ORIGIN_NOT_ALLOWED.says(
             "pages of this origin may send nothing here; add it to origins in the daemon's configuration",
         ))
     }

@@ -45,7 +45,8 @@ pub(crate) async fn run(args: ServeArgs) -> Result<ExitCode, Failure> {
     let keyring = Arc::new(Keyring::open(config.tokens.clone())?);
     let store = engine::open(&config)?;
     let doors = doors(&config, tls.as_ref()).await?;
-    let policy = SharedPolicy::new(config.policy());
+    let policy =
+        SharedPolicy::new(config.policy()).hint("the daemon's configuration says what is, under [allow]");
     let metrics = Metrics::new();
     let scheduler = engine::start(&config, store, policy.clone(), metrics.clone()).await?;
     let live = Live::new(loaded);
