@@ -51,7 +51,7 @@ pub(super) async fn run(client: &Client, output: Output, command: &SubmitCommand
     };
     let record = wait::until_final(client, record.job.guid, wait::deadline(timeout)).await?;
     wait::tell(output, &record)?;
-    Ok(wait::exit(&record))
+    wait::in_time(wait::exit(&record))
 }
 
 /// Gives a job a name that makes a second submit of it the same one, unless it has one. Whether it

@@ -74,6 +74,7 @@ impl Place {
             .args(args)
             .current_dir(self.dir.path())
             .env("XDG_STATE_HOME", self.path("state"))
+            .env_remove("XDG_RUNTIME_DIR")
             .env("RUST_BACKTRACE", "0")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
