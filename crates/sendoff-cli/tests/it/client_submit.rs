@@ -91,7 +91,7 @@ fn options_say_when_and_how() {
             "0",
             "--at-most-once",
             "--expires-in",
-            "1d",
+            "24h",
             "--start-timeout",
             "5s",
         ]))
@@ -112,7 +112,7 @@ fn options_say_when_and_how() {
         sent(&fake.asked()[0]),
         json!({
             "start": start, "delay": "3h", "queue": "mail", "priority": 3, "labels": {"a": "1", "b": "2"},
-            "retry": {"max_attempts": 1}, "delivery": "at_most_once", "expires_in": "1d", "start_timeout": "5s"
+            "retry": {"max_attempts": 1}, "delivery": "at_most_once", "expires_in": "24h", "start_timeout": "5s"
         })
     );
     // A key names the job as well as a guid does.
