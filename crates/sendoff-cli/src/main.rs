@@ -5,24 +5,21 @@ mod api;
 mod args;
 mod backup;
 mod client;
+mod config;
 mod failure;
 mod generate;
+mod log;
 mod out;
 mod run;
 mod serve;
 mod signals;
 mod sink;
-mod socket;
 
-use std::{
-    io::{self, IsTerminal},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
-use args::{Cli, Command};
+use args::{Cli, Command, ConfigCommand};
 use clap::Parser;
 use failure::Failure;
-use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -31,6 +28,11 @@ fn main() -> ExitCode {
         Command::Sink(args) => args.output.json,
         Command::Backup(args) => args.output.json,
         Command::Serve(args) => args.output.json,
+        Command::Config(args) => match &args.command {
+            ConfigCommand::Check(args) => args.output.json,
+            ConfigCommand::Show(args) => args.output.json,
+        },
+        Command::Token(args) => args.output().json,
         Command::Client(command) => command.output().json,
         Command::Completions { .. } | Command::Man { .. } => false,
     };
@@ -46,13 +48,10 @@ fn main() -> ExitCode {
 }
 
 fn execute(cli: Cli) -> Result<ExitCode, Failure> {
-    let filter = EnvFilter::try_new(&cli.log)
-        .map_err(|err| Failure::usage(format!("--log {:?} is no filter: {err}", cli.log)))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .init();
+    // The daemon's log is a matter of its configuration.
+    if !matches!(cli.command, Command::Serve(_)) {
+        log::plain(cli.log.as_deref().unwrap_or("warn"))?;
+    }
     match cli.command {
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { dir } => generate::man(dir.as_deref()),
@@ -60,6 +59,11 @@ fn execute(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Run(args) => on_runtime(run::run(args)),
         Command::Backup(args) => backup::run(&args),
         Command::Serve(args) => on_runtime(serve::run(args)),
+        Command::Config(args) => match &args.command {
+            ConfigCommand::Check(args) => config::check(args),
+            ConfigCommand::Show(args) => config::show(args),
+        },
+        Command::Token(args) => access::command(&args.command),
         Command::Client(command) => on_runtime(client::run(command)),
     }
 }

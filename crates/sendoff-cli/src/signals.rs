@@ -12,6 +12,15 @@ pub(crate) struct Signals {
     hangup: Option<Signal>,
 }
 
+/// What a signal means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Received {
+    /// Ctrl-C or SIGTERM.
+    Stop,
+    /// SIGHUP: the terminal went away, or a daemon is to read its configuration again.
+    Hangup,
+}
+
 impl Signals {
     pub(crate) fn listen() -> Result<Self, Failure> {
         let take =
@@ -25,6 +34,11 @@ impl Signals {
 
     /// Waits for the next one.
     pub(crate) async fn next(&mut self) {
+        self.received().await;
+    }
+
+    /// Waits for the next one and says which.
+    pub(crate) async fn received(&mut self) -> Received {
         let hangup = async {
             match &mut self.hangup {
                 Some(hangup) => drop(hangup.recv().await),
@@ -32,9 +46,9 @@ impl Signals {
             }
         };
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            () = hangup => {}
+            _ = self.interrupt.recv() => Received::Stop,
+            _ = self.terminate.recv() => Received::Stop,
+            () = hangup => Received::Hangup,
         }
     }
 }

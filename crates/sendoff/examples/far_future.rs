@@ -57,14 +57,13 @@ async fn fill(path: &Path, jobs: u64) {
 async fn reopen(path: &Path) {
     let begin = SystemClock.elapsed();
     let scheduler = open(path).await;
+    let passed = || (SystemClock.elapsed() - begin).as_secs_f64();
+    println!("opened after {:.3} s", passed());
     let first = scheduler.submit(JobSpec::new(&Simulated::new(Duration::ZERO))).expect("room");
     first.started().await.expect("it starts");
-    println!(
-        "opened, and the first job started, after {:.3} s; {}",
-        (SystemClock.elapsed() - begin).as_secs_f64(),
-        memory()
-    );
+    println!("the first job started after {:.3} s; {}", passed(), memory());
     println!("pending: {}", scheduler.counts().await.expect("counts").unfinished());
+    println!("counted after {:.3} s", passed());
     let (cpu, begin) = (cpu_seconds(), SystemClock.elapsed());
     tokio::time::sleep(Duration::from_secs(10)).await;
     let share = (cpu_seconds() - cpu) / (SystemClock.elapsed() - begin).as_secs_f64();

@@ -5,7 +5,10 @@ use std::{fmt, str::FromStr, sync::Mutex};
 use serde::{Deserialize, Serialize};
 use uuid::{ContextV7, Uuid};
 
-use crate::time::Timestamp;
+use crate::{
+    error::{Error, Result},
+    time::Timestamp,
+};
 
 /// A job's globally unique name: a UUID of any version.
 ///
@@ -35,6 +38,35 @@ impl fmt::Display for Guid {
 impl fmt::Debug for Guid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+/// The last hexadecimal digits of a guid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct GuidSuffix {
+    digits: u128,
+    mask: u128,
+}
+
+impl GuidSuffix {
+    /// Reads 1 to 32 lower-case hexadecimal digits, without hyphens.
+    ///
+    /// # Errors
+    /// Invalid if the text is anything else.
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        let digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        let digits = u128::from_str_radix(text, 16).ok();
+        match digits.filter(|_| text.bytes().all(digit) && text.len() <= 32) {
+            Some(digits) => Ok(Self { digits, mask: u128::MAX >> (128 - 4 * text.len()) }),
+            None => Err(Error::invalid(format!(
+                "guid_suffix: {text:?} is not 1 to 32 hexadecimal digits in lower case, without hyphens"
+            ))),
+        }
+    }
+
+    /// Whether the guid ends so.
+    pub(crate) const fn is_of(self, guid: &Guid) -> bool {
+        u128::from_be_bytes(*guid.as_bytes()) & self.mask == self.digits
     }
 }
 
@@ -78,6 +110,22 @@ impl GuidSource {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_suffix_is_the_last_digits_as_shown_without_hyphens() {
+        let guid: Guid = "0190aaaa-bbbb-7ccc-8ddd-00000000beef".parse().unwrap();
+        let shown = guid.to_string().replace('-', "");
+        for length in 1..=32 {
+            let suffix = &shown[32 - length..];
+            assert!(GuidSuffix::parse(suffix).unwrap().is_of(&guid), "{suffix}");
+            let other = format!("{}{}", if suffix.starts_with('1') { '2' } else { '1' }, &suffix[1..]);
+            assert!(!GuidSuffix::parse(&other).unwrap().is_of(&guid), "{other}");
+        }
+        for refused in ["", "+f", "BEEF", "8ddd-0000", "xyz", "é", &"0".repeat(33)] {
+            let err = GuidSuffix::parse(refused).unwrap_err();
+            assert!(err.is_invalid() && err.to_string().contains("guid_suffix"), "{refused}: {err}");
+        }
+    }
 
     #[test]
     fn own_guids_ascend_also_when_the_clock_stands_or_steps_back() {

@@ -42,6 +42,9 @@
 //! HTTP requests, handlers of this program; [`ports::Starter`] is the trait for more. [`store`] has
 //! where jobs are kept: in memory and in SQLite; [`ports::Store`] is the contract.
 //!
+//! With the feature `schema`, what jobs, records and limits look like as JSON is described by their
+//! `schemars::JsonSchema`.
+//!
 //! Linux only for now: alarms are timerfds, processes are watched by pidfds.
 
 mod dispatcher;
@@ -51,6 +54,8 @@ mod job;
 mod notice;
 pub mod ports;
 mod scheduler;
+#[cfg(feature = "schema")]
+mod schema;
 pub mod starter;
 pub mod state;
 pub mod store;

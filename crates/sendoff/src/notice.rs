@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::{guid::Guid, state::State, time::Timestamp};
+use serde::Serialize;
+
+use crate::{guid::Guid, job::JobRecord, state::State, time::Timestamp};
 
 /// One change of state, sent after it was committed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Notice {
     /// The job.
     pub guid: Guid,
@@ -17,4 +20,17 @@ pub struct Notice {
     pub attempt: u32,
     /// When.
     pub at: Timestamp,
+}
+
+impl Notice {
+    /// Where the job stands since `at`.
+    pub(crate) fn of(record: &JobRecord, at: Timestamp) -> Self {
+        Self {
+            guid: record.guid,
+            queue: record.queue.as_str().into(),
+            state: record.state,
+            attempt: record.attempt,
+            at,
+        }
+    }
 }

@@ -15,6 +15,7 @@ use crate::{
 
 /// Where a job stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// Waits for its time, its permits or its next attempt.
@@ -199,6 +200,17 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// Why the attempt did not start its target, if it failed.
+    pub const fn error(&self) -> Option<&LastError> {
+        match self {
+            Self::Started { .. } | Self::Expired => None,
+            Self::Retry { error, .. } | Self::Failed { error, .. } | Self::Unknown { error } => Some(error),
+            Self::Released { error, .. } => error.as_ref(),
+        }
+    }
+}
+
 /// A step of the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Transition {
@@ -236,6 +248,7 @@ pub enum Transition {
 
 /// An operator's decision on an unknown job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Resolution {
     /// It had started.
@@ -362,14 +375,7 @@ impl Life {
             past.wait_us.get_or_insert(begun.starting_at.micros_since(ready_at));
             past.clock_skew_us = begun.clock_skew_us;
         }
-        let error = match outcome {
-            Outcome::Started { .. } | Outcome::Expired => None,
-            Outcome::Retry { error, .. } | Outcome::Failed { error, .. } | Outcome::Unknown { error } => {
-                Some(error)
-            }
-            Outcome::Released { error, .. } => error.as_ref(),
-        };
-        if let Some(error) = error {
+        if let Some(error) = outcome.error() {
             self.past_mut().last_error = Some(error.clone());
         }
         match outcome {

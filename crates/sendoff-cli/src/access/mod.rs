@@ -1,9 +1,16 @@
 //! Who calls, and what they may do.
 
+mod command;
+mod keyring;
+mod tokens;
+
 use std::sync::Arc;
 
 use sendoff::{Caller, Grant};
 use serde::{Deserialize, Serialize};
+
+pub(crate) use command::command;
+pub(crate) use keyring::Keyring;
 
 /// What a token is good for. None includes another, but `Admin` includes all.
 #[derive(
@@ -19,6 +26,21 @@ pub(crate) enum Scope {
     Cancel,
     /// Everything: also resolve unknown jobs, set, pause and purge queues, cancel in bulk.
     Admin,
+}
+
+impl Scope {
+    /// All of them.
+    pub(crate) const ALL: [Self; 4] = [Self::Read, Self::Submit, Self::Cancel, Self::Admin];
+
+    /// As the command line takes it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Submit => "submit",
+            Self::Cancel => "cancel",
+            Self::Admin => "admin",
+        }
+    }
 }
 
 /// A caller that has shown who it is: a token over TCP, the peer's uid on the unix socket.

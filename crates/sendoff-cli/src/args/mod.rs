@@ -3,9 +3,13 @@
 mod client;
 mod serve;
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use clap::{Args, Parser, Subcommand, builder::BoolishValueParser};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use sendoff::time::Span;
 
 pub(crate) use client::*;
@@ -16,15 +20,9 @@ pub(crate) use serve::*;
 #[command(name = "sendoff", version, after_help = MAIN_HELP)]
 pub(crate) struct Cli {
     /// What to log to stderr: error, warn, info, debug, trace, or a filter like sendoff=debug
-    #[arg(
-        long,
-        global = true,
-        display_order = 100,
-        env = "SENDOFF_LOG",
-        value_name = "FILTER",
-        default_value = "warn"
-    )]
-    pub(crate) log: String,
+    /// [default: warn, for serve info]
+    #[arg(long, global = true, display_order = 100, env = "SENDOFF_LOG", value_name = "FILTER")]
+    pub(crate) log: Option<String>,
 
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -36,6 +34,8 @@ pub(crate) enum Command {
     Sink(SinkArgs),
     Backup(BackupArgs),
     Serve(ServeArgs),
+    Config(ConfigArgs),
+    Token(TokenArgs),
     #[command(flatten)]
     Client(ClientCommand),
     /// Write a completion script for a shell to stdout
@@ -109,6 +109,11 @@ pub(crate) struct RunArgs {
     /// Requests under way to one host and port at once [default: 64]
     #[arg(long, value_name = "N", env = "SENDOFF_MAX_PER_DESTINATION", value_parser = at_least_1)]
     pub(crate) max_per_destination: Option<usize>,
+
+    /// Networks that are neither public nor this machine and that HTTP jobs may call all the same, like
+    /// 10.0.0.0/8; any allows all; in the variable separated by commas
+    #[arg(long, value_name = "CIDR|any", env = "SENDOFF_ALLOW_NETWORK", value_delimiter = ',', value_parser = networks)]
+    pub(crate) allow_network: Vec<Networks>,
 
     /// Start processes with nothing of this command's environment but PATH, HOME, LANG and TZ
     #[arg(long, env = "SENDOFF_CLEAN_ENV", value_parser = BoolishValueParser::new())]
@@ -205,6 +210,19 @@ fn at_least_1(text: &str) -> Result<usize, String> {
     }
 }
 
+/// One value of `--allow-network`.
+#[derive(Debug, Clone)]
+pub(crate) struct Networks(pub(crate) Vec<IpNet>);
+
+fn networks(text: &str) -> Result<Networks, String> {
+    if text == "any" {
+        return Ok(Networks([Ipv4Net::default().into(), Ipv6Net::default().into()].into()));
+    }
+    let network = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+    let network = network.ok_or("is no network; write one like 10.0.0.0/8 or fd00::/8, or any")?;
+    Ok(Networks(vec![network]))
+}
+
 fn name(text: &str) -> Result<String, String> {
     if text.is_empty() {
         return Err("a run's name must not be empty".into());
@@ -248,7 +266,9 @@ Examples:
 
 A job is started when its target took over: a 2xx answer, a successful exec. What the target does
 then is its own affair. Processes get no input, and their output goes to null or to the files that
-their job names.
+their job names. HTTP jobs may call public addresses and this machine, others with --allow-network. A
+header may name a secret, which is looked up at each attempt and never stored:
+{\"secret\": \"env:TOKEN\", \"prefix\": \"Bearer \"}, or \"file:/PATH\".
 
 A run that finished says so and prints its summary again. Jobs that a crash left `unknown` may have
 started; they are listed and never restarted by themselves. Ctrl-C lets starts under way end and

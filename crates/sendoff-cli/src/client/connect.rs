@@ -17,7 +17,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 use url::{Host, Url};
 
-use crate::{args::Connect, failure::Failure, socket};
+use crate::{args::Connect, config::paths, failure::Failure};
 
 /// What opening a connection may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -59,7 +59,7 @@ impl Daemon {
             bearer: bearer.clone(),
         };
         let Some(text) = &args.url else {
-            let sockets = socket::candidates();
+            let sockets = paths::sockets();
             if sockets.is_empty() {
                 return Err(Failure::usage(
                     "there is no place for the daemon's socket: none of XDG_RUNTIME_DIR, XDG_STATE_HOME and \

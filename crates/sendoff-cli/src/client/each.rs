@@ -31,7 +31,7 @@ where
                 Ok(guid) => ask(guid).await,
                 Err(failure) => Err(failure),
             };
-            Ok((selector, answer))
+            Ok::<_, Failure>((selector, answer))
         })
         .buffered(AT_ONCE);
     let mut answers = pin!(answers);

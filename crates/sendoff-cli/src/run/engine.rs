@@ -1,11 +1,18 @@
 //! What `run` asks of the library: its stores, its starters, its scheduler.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    path::Path,
+    sync::Arc,
+};
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use sendoff::{
-    Builder, Checker, Scheduler,
+    Builder, Checker, Reach, Scheduler,
     ports::Store,
-    starter::{HttpStarter, ProcessEnv, ProcessOptions, ProcessStarter, SimulatedStarter},
+    starter::{
+        HttpStarter, Policy, ProcessEnv, ProcessOptions, ProcessStarter, SharedPolicy, SimulatedStarter,
+    },
     store::{MemoryStore, SqliteOptions, SqliteStore},
 };
 
@@ -62,7 +69,7 @@ fn starters(args: &RunArgs) -> Result<Builder, Failure> {
     if let Some(running) = max_running(args) {
         process = process.max_running(running);
     }
-    let mut http = HttpStarter::builder();
+    let mut http = HttpStarter::builder().policy(policy(args));
     if let Some(limit) = args.max_per_destination {
         http = http.max_per_destination(limit);
     }
@@ -71,6 +78,19 @@ fn starters(args: &RunArgs) -> Result<Builder, Failure> {
         .starter(ProcessStarter::with_options(process).map_err(invalid)?)
         .starter(http.build().map_err(invalid)?)
         .max_in_flight(args.max_in_flight))
+}
+
+/// What HTTP jobs may reach: the public and this machine, and what the user allows besides. Whoever
+/// runs this command could read every secret of its user, so none is kept from a job.
+fn policy(args: &RunArgs) -> SharedPolicy {
+    let mut networks: Vec<IpNet> = vec![
+        Ipv4Net::new_assert(Ipv4Addr::LOCALHOST, 8).into(),
+        Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128).into(),
+    ];
+    networks.extend(args.allow_network.iter().flat_map(|allowed| &allowed.0));
+    let reach =
+        Reach { networks, secrets: ["env:*", "file:/"].map(str::to_owned).into(), ..Reach::default() };
+    SharedPolicy::new(Policy { everyone: reach.clone(), local: reach }).hint("--allow-network allows it")
 }
 
 fn max_running(args: &RunArgs) -> Option<usize> {

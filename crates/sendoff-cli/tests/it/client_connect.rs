@@ -13,10 +13,12 @@ use crate::{
 fn without_a_daemon_it_says_how_to_start_one() {
     let place = Place::new();
     let ended = place.run(["stats"]).code(4);
-    let socket = place.text("state/sendoff/sendoff.sock");
+    let sockets =
+        ["runtime", "state"].map(|directory| place.text(&format!("{directory}/sendoff/sendoff.sock")));
+    let sockets = sockets.join(" or ");
     assert_eq!(
         ended.stderr,
-        format!("sendoff: no daemon listens on {socket}; start one with `sendoff serve`\n")
+        format!("sendoff: no daemon listens on {sockets}; start one with `sendoff serve`\n")
     );
     let ended = place.run(["stats", "--json", "--url", "unix:/nowhere/sock"]).code(4);
     let error: serde_json::Value = serde_json::from_str(&ended.stderr).unwrap();

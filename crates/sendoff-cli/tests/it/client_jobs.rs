@@ -173,7 +173,7 @@ fn cancel_says_what_is_certain() {
     insta::assert_snapshot!("client_cancel", format!("{}{}", ended.stdout, ended.stderr));
     place.run(["cancel", &guid(1)]).code(0);
     place.run(["cancel", &guid(3)]).code(1);
-    assert_eq!(fake.asked()[0].line, format!("POST /v1/jobs/{}:cancel", guid(1)));
+    assert!(fake.lines().contains(&format!("POST /v1/jobs/{}:cancel", guid(1))));
     let quiet = place.run(["cancel", "-q", &guid(1), &guid(3)]).code(1);
     assert_eq!(quiet.stdout, format!("{}\n", guid(1)));
     let json = place.run(["cancel", "--json", &guid(3)]).code(1).json();

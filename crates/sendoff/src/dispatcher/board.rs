@@ -157,6 +157,11 @@ impl Board {
         self.in_flight
     }
 
+    /// Whether no lane has anything due.
+    pub(super) fn is_blank(&self) -> bool {
+        self.lanes.is_empty()
+    }
+
     /// Whether the lane's starter is one of this scheduler's.
     pub(super) fn knows(&self, lane: &Lane) -> bool {
         self.starter_gates.contains_key(&lane.starter)
@@ -372,12 +377,26 @@ impl Board {
         }
     }
 
+    /// Changes how many may be in flight in all; with fewer, those that are end first.
+    pub(super) fn set_max_in_flight(&mut self, starts: usize) {
+        self.max_in_flight = starts;
+    }
+
     /// Changes the limits of one queue.
-    pub(super) fn set_queue_limits(&mut self, name: &Arc<str>, limits: QueueLimits) {
-        self.configured.insert(name.clone(), limits);
+    pub(super) fn set_queue_limits(&mut self, name: &Arc<str>, limits: QueueLimits, now: Duration) {
+        if limits == QueueLimits::default() {
+            self.configured.remove(name);
+        } else {
+            self.configured.insert(name.clone(), limits);
+        }
         if let Some(&key) = self.queue_keys.get(name) {
-            self.queues[key].limits = limits;
+            let queue = &mut self.queues[key];
+            queue.limits = limits;
+            if let Some(rate) = &limits.rate {
+                queue.rate.adopt(rate, now);
+            }
             self.enter_ring(key);
+            self.collect_queue(key);
         }
     }
 

@@ -38,6 +38,12 @@ impl RateState {
         self.theoretical_arrival = self.theoretical_arrival.max(now).saturating_add(interval(rate));
     }
 
+    /// Goes on under a changed rate: waits no longer than after a burst of that one.
+    pub(super) fn adopt(&mut self, rate: &Rate, now: Duration) {
+        let longest = now.saturating_add(interval(rate).saturating_mul(rate.burst));
+        self.theoretical_arrival = self.theoretical_arrival.min(longest);
+    }
+
     /// Takes back a start that was counted and did not come about.
     pub(super) fn give_back(&mut self, rate: &Rate) {
         self.theoretical_arrival = self.theoretical_arrival.saturating_sub(interval(rate));

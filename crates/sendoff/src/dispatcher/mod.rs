@@ -75,6 +75,8 @@ pub(crate) enum Event {
     RunEnded(Arc<str>),
     /// A queue's limits were changed.
     QueueLimits(Arc<str>, QueueLimits),
+    /// How many starts may be in flight at once was changed.
+    MaxInFlight(usize),
     /// Time has passed.
     Tick,
     /// Start nothing any more.
@@ -214,6 +216,16 @@ impl Dispatcher {
         due.chain(self.board.next_wake().map(later)).min()
     }
 
+    /// Claims under way and attempts whose outcome is not stored yet.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.board.in_flight()
+    }
+
+    /// Whether nothing is known to be pending or in flight, and all that is stored was looked at.
+    pub(crate) fn is_blank(&self) -> bool {
+        self.is_drained() && self.alone.is_empty() && self.window.is_blank() && self.board.is_blank()
+    }
+
     /// Whether no attempt is under way and every outcome is stored.
     pub(crate) fn is_drained(&self) -> bool {
         self.claiming.is_empty() && self.in_flight.is_empty()
@@ -325,7 +337,10 @@ impl Dispatcher {
                 }
             }
             Event::RunEnded(starter) => self.board.run_ended(&starter, now.elapsed),
-            Event::QueueLimits(queue, limits) => self.board.set_queue_limits(&queue, limits),
+            Event::QueueLimits(queue, limits) => {
+                self.board.set_queue_limits(&queue, limits, now.elapsed);
+            }
+            Event::MaxInFlight(starts) => self.board.set_max_in_flight(starts),
             Event::Tick => {}
             Event::Stop => self.stopping = true,
         }

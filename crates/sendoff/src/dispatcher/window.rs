@@ -183,6 +183,12 @@ impl Window {
         self.listing != Listing::Done
     }
 
+    /// Whether there is nothing here and nothing behind the horizon.
+    pub(super) fn is_blank(&self) -> bool {
+        let all_seen = self.scan == Scan::Idle && self.horizon == everything_at(Timestamp::MAX);
+        self.near.is_empty() && all_seen && !self.is_listing()
+    }
+
     #[cfg(test)]
     pub(super) fn with_capacity(capacity: usize) -> Self {
         Self { capacity, ..Self::new() }

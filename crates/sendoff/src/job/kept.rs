@@ -1,6 +1,8 @@
 //! A job as the engine and the stores keep it: resolved, compact.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use serde::Deserialize;
 
 use super::{Delivery, Grant};
 use crate::{guid::Guid, state::Facts, time::Timestamp};
@@ -64,6 +66,21 @@ impl fmt::Debug for Job {
 }
 
 impl Job {
+    /// The labels in its request.
+    pub(crate) fn labels(&self) -> BTreeMap<String, String> {
+        #[derive(Deserialize, Default)]
+        struct Labelled {
+            #[serde(default)]
+            labels: BTreeMap<String, String>,
+        }
+
+        // The request was written by serde, which escapes no letter of a field's name.
+        if !self.request.contains("\"labels\"") {
+            return BTreeMap::new();
+        }
+        serde_json::from_str::<Labelled>(&self.request).unwrap_or_default().labels
+    }
+
     /// What the guards of the state machine ask for.
     pub fn facts(&self) -> Facts {
         Facts {

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Delivery;
+use super::{Delivery, Job};
 use crate::{guid::Guid, state::State, time::Timestamp};
 
 /// A job's record: what was asked for, what happened, and when. An absent fact is `null` in JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct JobRecord {
     /// The job's name.
     pub guid: Guid,
@@ -72,8 +73,48 @@ pub struct JobRecord {
     pub submitted_by: Option<String>,
 }
 
+impl JobRecord {
+    /// The record of a job right after its insert; `claim` if it was inserted claimed: the node, and
+    /// when.
+    pub(crate) fn created(job: &Job, claim: Option<(&str, Timestamp)>) -> Self {
+        Self {
+            guid: job.guid,
+            queue: job.lane.queue.to_string(),
+            state: if claim.is_some() { State::Starting } else { State::Pending },
+            starter: job.lane.starter.to_string(),
+            target: job.lane.destination.as_deref().map(str::to_owned),
+            delivery: job.delivery,
+            priority: job.priority,
+            labels: job.labels(),
+            run_at: job.run_at,
+            next_at: job.run_at,
+            expires_at: job.expires_at,
+            queued_at: job.queued_at,
+            claimed_at: claim.map(|(_, at)| at),
+            starting_at: None,
+            started_at: None,
+            ended_at: None,
+            wait_us: None,
+            took_us: None,
+            attempt: u32::from(claim.is_some()),
+            max_attempts: job.max_attempts,
+            crashes: 0,
+            fence: u32::from(claim.is_some()),
+            node: claim.map(|(node, _)| node.to_owned()),
+            receipt: None,
+            last_error: None,
+            possible_duplicate: false,
+            cancel_requested_at: None,
+            quarantined: false,
+            clock_skew_us: 0,
+            submitted_by: job.submitted_by.as_deref().map(str::to_owned),
+        }
+    }
+}
+
 /// What a starter learned of the thing that it started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Receipt {
     /// The status of an HTTP answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -85,6 +126,7 @@ pub struct Receipt {
 
 /// Why an attempt did not start the job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LastError {
     /// Its class.
     pub class: ErrorClass,
@@ -96,6 +138,7 @@ pub struct LastError {
 
 /// What kind of failure an attempt met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorClass {
     /// No attempt can succeed.

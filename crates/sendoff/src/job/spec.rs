@@ -18,6 +18,20 @@ use crate::{
 /// A job to submit: what to start, when, and how careful to be. Its JSON form is one line of a job
 /// file; a field left out takes its default when the job is accepted.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(
+    feature = "schema",
+    schemars(extend("allOf" = [
+        {"not": {
+            "required": ["run_at", "delay"],
+            "properties": {"run_at": {"type": "string"}, "delay": {"type": "string"}},
+        }},
+        {"not": {
+            "required": ["expires_in", "expires_at"],
+            "properties": {"expires_in": {"type": "string"}, "expires_at": {"type": "string"}},
+        }},
+    ]))
+)]
 #[serde(deny_unknown_fields)]
 pub struct JobSpec {
     /// The starter and what it is to start.
@@ -27,6 +41,7 @@ pub struct JobSpec {
     pub guid: Option<Guid>,
     /// The queue, whose limits apply. Default `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = r"^[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,99}$")))]
     pub queue: Option<String>,
     /// Start not before this instant; one that has passed means now. Excludes `delay`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -36,6 +51,7 @@ pub struct JobSpec {
     pub delay: Option<Span>,
     /// 0 to 9, higher first among the due jobs of a queue. Default 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 9)))]
     pub priority: Option<u8>,
     /// What a crash or an ambiguous outcome leads to. The default is the starter's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -43,7 +59,7 @@ pub struct JobSpec {
     /// How often and how soon a start that did not happen is tried again.
     #[serde(default, skip_serializing_if = "Retry::is_default")]
     pub retry: Retry,
-    /// How long one attempt may take. Default 30 s.
+    /// How long one attempt may take: more than 0 s and at most 24 h. Default 30 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_timeout: Option<Span>,
     /// The start must begin within this long after `run_at`. Excludes `expires_at`.
@@ -54,9 +70,18 @@ pub struct JobSpec {
     pub expires_at: Option<Timestamp>,
     /// A second submit with this key gets the first one's guid, as long as its record lives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = r"^[^\u0000-\u001f\u007f-\u009f]{1,255}$")))]
     pub idempotency_key: Option<String>,
     /// Free text for finding the job again.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(extend(
+            "maxProperties" = 64,
+            "propertyNames" = {"pattern": "^[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,99}$"},
+            "additionalProperties" = {"type": "string", "maxLength": 1_024},
+        ))
+    )]
     pub labels: BTreeMap<String, String>,
 }
 
@@ -77,6 +102,7 @@ pub trait Payload: Serialize {
 
 /// Whether a start that may have happened is repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Delivery {
     /// Never: after a crash or an ambiguous outcome the job is `unknown`.
@@ -87,10 +113,12 @@ pub enum Delivery {
 
 /// How a start that did not happen is tried again: full-jitter exponential backoff.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Retry {
     /// Attempts in all, at least 1. The default is the starter's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 1_000)))]
     pub max_attempts: Option<u32>,
     /// Upper bound of the first wait. Default 1 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -33,7 +33,8 @@ pub trait Store: Send + Sync + 'static {
     /// T1. Verdicts come in the order of the jobs. An equal second item of a batch gets the first
     /// one's guid. If `atomic` and any verdict is a conflict, nothing is inserted.
     fn insert(&self, batch: InsertBatch) -> StoreFuture<Vec<Inserted>>;
-    /// T2, each by itself, in order.
+    /// T2, each by itself, in order. A row that cannot be decoded, or whose grant cannot, is never
+    /// claimed: it is marked as quarantined.
     fn claim(&self, ids: Vec<JobId>, by: Claim) -> StoreFuture<Vec<Option<Claimed>>>;
     /// T3 to T6, T9, T11, each by itself, in order. Settling twice the same is harmless.
     fn settle(&self, settlements: Vec<Settlement>, now: Timestamp) -> StoreFuture<Vec<Settled>>;
@@ -67,15 +68,17 @@ pub trait Store: Send + Sync + 'static {
 
     /// One job's record.
     fn get(&self, guid: Guid) -> StoreFuture<Option<JobRecord>>;
-    /// A page of records in the order of insertion.
+    /// A page of records in the order of insertion, or against it. A job that is there, and matches,
+    /// all through a listing in pages comes exactly once. A filter that is malformed is *invalid*.
     fn list(&self, filter: Filter, page: PageRequest) -> StoreFuture<Page>;
-    /// Jobs by queue and state, kept with every write.
+    /// Jobs by queue and state, kept with every write. Costs nothing that grows with the jobs.
     fn counts(&self) -> StoreFuture<Counts>;
     /// What was last stored under this name together with a batch.
     fn bookmark(&self, name: String) -> StoreFuture<Option<Vec<u8>>>;
-    /// The limits that were set for queues, by name.
+    /// The limits that were set for queues, by name. A queue whose limits cannot be read is paused.
     fn queues(&self) -> StoreFuture<BTreeMap<Arc<str>, QueueLimits>>;
-    /// Keeps a queue's limits; `None` forgets them.
+    /// Keeps a queue's limits in place of those that it had; `None` forgets them. Whether there are
+    /// jobs in the queue does not matter.
     fn set_queue(&self, queue: Arc<str>, limits: Option<QueueLimits>) -> StoreFuture<()>;
     /// Writes a consistent copy to a new file while the store goes on.
     fn backup(&self, to: PathBuf) -> StoreFuture<()>;
@@ -85,6 +88,7 @@ pub trait Store: Send + Sync + 'static {
 
 /// What survives once a store has acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Durability {
     /// Nothing survives the process.
@@ -253,7 +257,7 @@ pub struct Filter {
     pub submitted_by: Option<String>,
     /// With this delivery.
     pub delivery: Option<Delivery>,
-    /// Whose guid ends so: lower-case hexadecimal digits, without hyphens, at most 32.
+    /// Whose guid ends so: 1 to 32 lower-case hexadecimal digits, without hyphens.
     pub guid_suffix: Option<String>,
     /// With `run_at` not before this.
     pub from: Option<Timestamp>,
@@ -291,9 +295,13 @@ pub struct Page {
 
 /// Jobs by queue and state.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Counts {
     /// For each queue the number of jobs in each state; zeros are left out.
+    #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, BTreeMap<String, u64>>"))]
     pub queues: BTreeMap<String, BTreeMap<State, u64>>,
+    /// Of them all, those whose stored row was found to be unreadable when they were to be claimed.
+    pub quarantined: u64,
 }
 
 impl Counts {

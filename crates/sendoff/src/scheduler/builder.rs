@@ -1,10 +1,21 @@
 //! Putting a scheduler together.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize},
+    },
+};
 
 use tokio::sync::{Notify, Semaphore, broadcast, mpsc, watch};
 
-use super::{Scheduler, Shared, driver::Driver, resolve::Resolver, waiters::Waiters};
+use super::{
+    Scheduler, Shared,
+    driver::Driver,
+    resolve::{self, Resolver},
+    waiters::Waiters,
+};
 use crate::{
     dispatcher::{Dispatcher, Limits},
     error::{Error, ErrorKind, Result},
@@ -67,7 +78,8 @@ impl Builder {
         self
     }
 
-    /// The limits of one queue. Default: none.
+    /// The limits of one queue. Default: none. Those that an operator has set at run time
+    /// ([`Scheduler::set_queue_limits`]) and that the store has kept count instead.
     #[must_use]
     pub fn queue_limits(mut self, queue: &str, limits: QueueLimits) -> Self {
         self.limits.queues.insert(queue.into(), limits);
@@ -129,10 +141,16 @@ impl Builder {
     /// time that takes depends on what was in flight, not on what is pending.
     ///
     /// # Errors
-    /// A missing store, starters of the same name, or the store's.
+    /// A missing store, starters of the same name, limits of zero, or the store's.
     pub async fn start(self) -> Result<Scheduler> {
         let store = self.store.ok_or_else(|| Error::invalid("a scheduler needs a store: Builder::store"))?;
         let resolver = Resolver::new(self.starters)?;
+        let mut limits = self.limits;
+        for (queue, limits) in &limits.queues {
+            resolve::check_queue(queue, Some(limits))?;
+        }
+        let built_queues = limits.queues.clone();
+        limits.queues.extend(store.queues().await?);
         loop {
             let reclaimed = store.reclaim(RECLAIM_ROWS, self.clock.now()).await?;
             if reclaimed > 0 {
@@ -150,13 +168,17 @@ impl Builder {
             .timer()
             .map_err(|err| Error::new(ErrorKind::Unusable, "the system gives no timer").with_source(err))?;
         let seed = self.seed.unwrap_or_else(|| fastrand::u64(..));
-        let dispatcher = Dispatcher::new(self.limits, &resolver.starter_limits(), seed);
+        let dispatcher = Dispatcher::new(limits, &resolver.starter_limits(), seed);
         let shared = Arc::new(Shared {
             store,
             clock: self.clock,
             resolver,
             // A fresh name for each process start: never taken for its predecessor.
             node: uuid::Uuid::from_u128(fastrand::u128(..)).hyphenated().to_string().into(),
+            built_queues,
+            observer: self.observer,
+            in_flight: AtomicUsize::new(0),
+            blank: AtomicBool::new(false),
             waiters: Waiters::default(),
             notices: broadcast::channel(self.notices).0,
             lull: Notify::new(),

@@ -19,7 +19,7 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T>>;
 pub(super) enum Command {
     Submit {
         job: Arc<Job>,
-        reply: Reply<Accepted>,
+        reply: Reply<Stored>,
         room: OwnedSemaphorePermit,
     },
     Batch {
@@ -28,8 +28,8 @@ pub(super) enum Command {
         room: OwnedSemaphorePermit,
     },
     Cancel {
-        guid: Guid,
-        reply: Reply<CancelVerdict>,
+        guids: Vec<Guid>,
+        reply: Reply<Vec<CancelVerdict>>,
     },
     Reschedule {
         guid: Guid,
@@ -43,7 +43,12 @@ pub(super) enum Command {
     },
     /// Answered when everything before it is stored.
     Barrier(Reply<()>),
-    QueueLimits(Arc<str>, QueueLimits),
+    QueueLimits {
+        queue: Arc<str>,
+        limits: Option<QueueLimits>,
+        reply: Reply<()>,
+    },
+    MaxInFlight(usize),
     Shutdown {
         grace: Duration,
         reply: oneshot::Sender<ShutdownReport>,
@@ -66,6 +71,14 @@ pub struct Accepted {
     pub created: bool,
     /// What survives what.
     pub durability: Durability,
+}
+
+/// The answer to a submit, and what is needed to show the job's record as it was stored.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) accepted: Accepted,
+    /// If it was made, and inserted claimed.
+    pub(super) claimed_at: Option<Timestamp>,
 }
 
 /// What a shutdown did.

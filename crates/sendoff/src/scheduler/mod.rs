@@ -10,7 +10,15 @@ mod resolve;
 mod submission;
 mod waiters;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::sync::{
     Notify, OwnedSemaphorePermit, Semaphore, TryAcquireError, broadcast, mpsc, oneshot, watch,
@@ -27,8 +35,11 @@ use crate::{
     guid::Guid,
     job::{Caller, JobRecord, JobSpec, QueueLimits},
     notice::Notice,
-    ports::{CancelVerdict, Changed, Counts, Durability, Filter, Page, PageRequest, Prune, Store},
-    state::Resolution,
+    ports::{
+        CancelVerdict, Changed, Counts, Durability, Filter, Inserted, Observer, Page, PageRequest, Prune,
+        Store,
+    },
+    state::{Resolution, State},
     time::{Clock, Timestamp},
 };
 use command::{Command, NewBatch};
@@ -58,6 +69,13 @@ struct Shared {
     clock: Arc<dyn Clock>,
     resolver: Resolver,
     node: Arc<str>,
+    /// The limits that the builder gave queues: in force where none are stored.
+    built_queues: BTreeMap<Arc<str>, QueueLimits>,
+    observer: Option<Arc<dyn Observer>>,
+    /// Claims under way and attempts whose outcome is not stored yet, as the loop last knew.
+    in_flight: AtomicUsize,
+    /// The loop knows of nothing pending or in flight, and has looked at all that is stored.
+    blank: AtomicBool,
     waiters: Waiters,
     notices: broadcast::Sender<Notice>,
     /// Rings when nothing is in flight, or something ended otherwise.
@@ -86,6 +104,7 @@ impl Shared {
 
     /// The loop has ended. First the mark, then the waiters: who registers in between sees it.
     fn end(&self) {
+        self.in_flight.store(0, Ordering::Relaxed);
         self.done.send_replace(true);
         self.waiters.close();
     }
@@ -143,11 +162,10 @@ impl Scheduler {
             }
             Err(TryAcquireError::Closed) => return Err(self.shared.closed()),
         };
-        let job = self.resolve(spec)?;
-        let guid = job.guid;
+        let job = Arc::new(self.resolve(spec)?);
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Submit { job: Arc::new(job), reply, room })?;
-        Ok(Submission::new(guid, self.clone(), answer))
+        self.send(Command::Submit { job: job.clone(), reply, room })?;
+        Ok(Submission::new(job, self.clone(), answer))
     }
 
     /// Submits many jobs; see [`Batch`]. The verdicts are in the order of the jobs. Waits while
@@ -168,7 +186,9 @@ impl Scheduler {
     /// # Errors
     /// The store's; then the job may or may not be cancelled.
     pub async fn cancel(&self, guid: Guid) -> Result<CancelVerdict> {
-        self.ask(|reply| Command::Cancel { guid, reply }).await
+        let verdicts = self.ask(|reply| Command::Cancel { guids: Vec::from([guid]), reply }).await?;
+        let none = || Error::new(ErrorKind::Unusable, format!("the store gave no verdict on job {guid}"));
+        verdicts.into_iter().next().ok_or_else(none)
     }
 
     /// Changes when a pending job is to start. `None`: there is no such job; `applied: false`: it
@@ -246,43 +266,62 @@ impl Scheduler {
         self.shared.store.backup(to.into()).await
     }
 
-    /// Cancels many jobs, in order; see [`Scheduler::cancel`].
+    /// Cancels many jobs, in order; see [`Scheduler::cancel`]. Up to 1,000 at a time go to the store
+    /// together, behind every submit before this call; others' calls get in between. A crash midway
+    /// leaves a first part cancelled.
     ///
     /// # Errors
-    /// The store's; then the jobs may or may not be cancelled.
+    /// The store's; then a first part is cancelled, and the next 1,000 may be or not.
     pub async fn cancel_many(&self, guids: Vec<Guid>) -> Result<Vec<CancelVerdict>> {
         let mut verdicts = Vec::with_capacity(guids.len());
-        for guid in guids {
-            verdicts.push(self.cancel(guid).await?);
+        for chunk in guids.chunks(driver::CANCELS) {
+            verdicts.extend(self.ask(|reply| Command::Cancel { guids: chunk.to_vec(), reply }).await?);
         }
         Ok(verdicts)
     }
 
     /// Changes the limits of a queue from now on, also after the store is opened again; `None`
-    /// forgets them. They are in force when this returns.
+    /// forgets them, so that those of [`Builder::queue_limits`] count again. When this returns they
+    /// are durable and in force; starts in flight end as they would have. Of two calls at the same
+    /// time one comes second, in the store as in force.
     ///
     /// # Errors
-    /// [`Error::is_invalid`] if `queue` is no name or a limit is zero; the store's.
+    /// [`Error::is_invalid`] if `queue` is no name or a limit is zero, naming the field; the store's:
+    /// then the limits before are in force still.
     pub async fn set_queue_limits(&self, queue: &str, limits: Option<QueueLimits>) -> Result<()> {
-        self.shared.store.set_queue(queue.into(), limits).await?;
-        self.send(Command::QueueLimits(queue.into(), limits.unwrap_or_default()))
+        resolve::check_queue(queue, limits.as_ref())?;
+        self.ask(|reply| Command::QueueLimits { queue: queue.into(), limits, reply }).await
     }
 
-    /// The limits that were set for queues, by name.
+    /// The limits of queues that have any, by name: those set at run time, else the builder's.
     ///
     /// # Errors
     /// The store's.
     pub async fn queues(&self) -> Result<BTreeMap<Arc<str>, QueueLimits>> {
-        self.shared.store.queues().await
+        let mut queues = self.shared.built_queues.clone();
+        queues.extend(self.shared.store.queues().await?);
+        Ok(queues)
     }
 
-    /// Changes how many starts may be in flight at once, over all queues, until the process ends.
+    /// Changes how many starts may be in flight at once, over all queues, until the process ends; at
+    /// least 1. With fewer than before, what is in flight ends as it would have.
     ///
     /// # Errors
     /// [`Error::is_closed`].
     pub fn set_max_in_flight(&self, starts: usize) -> Result<()> {
-        let _ = starts;
-        Ok(())
+        self.send(Command::MaxInFlight(starts.max(1)))
+    }
+
+    /// Starts in flight now: claims under way and attempts whose outcome is not stored yet. Costs
+    /// next to nothing.
+    pub fn in_flight(&self) -> usize {
+        self.shared.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Whether a shutdown has begun or the scheduler has stopped, by whatever cause: submits are
+    /// refused from now on.
+    pub fn is_stopping(&self) -> bool {
+        self.room.is_closed() || self.inbox.is_closed()
     }
 
     /// When the earliest pending job is due, or was; `None` if none is pending. That job may be in a
@@ -329,7 +368,7 @@ impl Scheduler {
     }
 
     /// Waits until no job is pending or starting, of those submitted so far and those submitted
-    /// meanwhile.
+    /// meanwhile. Rows that cannot be decoded are not waited for: they never start.
     ///
     /// # Errors
     /// The store's, or that the scheduler has stopped.
@@ -340,13 +379,37 @@ impl Scheduler {
             let lull = self.shared.lull.notified();
             tokio::pin!(lull);
             lull.as_mut().enable();
-            if self.counts().await?.unfinished() == 0 {
+            let counts = self.counts().await?;
+            let pending = counts.total(State::Pending);
+            if counts.total(State::Starting) == 0 && (pending == 0 || self.all_quarantined(pending).await?) {
                 return Ok(());
             }
             tokio::select! {
                 () = lull => {}
                 _ = done.wait_for(|done| *done) => return Err(self.shared.closed()),
             }
+        }
+    }
+
+    /// Whether all of so many pending rows, as counted a moment ago, cannot be decoded. Such a row
+    /// stays as it is, so that counting as many now proves that there were no others then.
+    async fn all_quarantined(&self, pending: u64) -> Result<bool> {
+        if !self.shared.blank.load(Ordering::Acquire) || self.next_due().await?.is_some() {
+            return Ok(false);
+        }
+        let filter = Filter { state: Some(State::Pending), ..Filter::default() };
+        let mut page = PageRequest::default();
+        let mut found = 0;
+        loop {
+            let Page { records, next } = self.list(filter.clone(), page).await?;
+            if records.iter().any(|record| !record.quarantined) {
+                return Ok(false);
+            }
+            found += records.len() as u64;
+            if next.is_none() {
+                return Ok(found == pending);
+            }
+            page.after = next;
         }
     }
 
@@ -386,11 +449,7 @@ impl Scheduler {
         self.room.clone().acquire_many_owned(jobs).await.map_err(|_| self.shared.closed())
     }
 
-    async fn store_batch(
-        &self,
-        batch: NewBatch,
-        room: OwnedSemaphorePermit,
-    ) -> Result<Vec<crate::ports::Inserted>> {
+    async fn store_batch(&self, batch: NewBatch, room: OwnedSemaphorePermit) -> Result<Vec<Inserted>> {
         self.ask(|reply| Command::Batch { batch, reply, room }).await
     }
 

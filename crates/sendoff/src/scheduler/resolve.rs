@@ -10,7 +10,7 @@ use crate::{
     dispatcher::{Backoff, StarterLimits},
     error::{Error, Result},
     guid::{Guid, GuidSource},
-    job::{Caller, Job, JobSpec, Lane},
+    job::{Caller, Job, JobSpec, Lane, QueueLimits},
     ports::{Starter, StarterDefaults},
     time::{Span, Timestamp},
 };
@@ -109,9 +109,9 @@ impl Resolver {
         check_labels(&spec.labels)?;
         let idempotency_key = spec.idempotency_key.take();
         if let Some(key) = &idempotency_key
-            && (key.is_empty() || key.len() > MAX_KEY || key.chars().any(char::is_control))
+            && (key.is_empty() || key.chars().count() > MAX_KEY || key.chars().any(char::is_control))
         {
-            let why = format!("it must have 1 to {MAX_KEY} bytes and no control characters");
+            let why = format!("it must have 1 to {MAX_KEY} characters, none of them a control character");
             return Err(field("idempotency_key", &why));
         }
 
@@ -216,6 +216,12 @@ fn check_name(field: &str, name: &str) -> Result<()> {
     Ok(())
 }
 
+/// Refuses what can be no queue's name, and limits that would never let anything start.
+pub(super) fn check_queue(name: &str, limits: Option<&QueueLimits>) -> Result<()> {
+    check_name("queue", name)?;
+    limits.map_or(Ok(()), QueueLimits::check)
+}
+
 fn check_labels(labels: &BTreeMap<String, String>) -> Result<()> {
     if labels.len() > MAX_LABELS {
         return Err(Error::invalid(format!(
@@ -225,8 +231,10 @@ fn check_labels(labels: &BTreeMap<String, String>) -> Result<()> {
     }
     for (name, value) in labels {
         check_name("labels", name)?;
-        if value.len() > MAX_LABEL {
-            return Err(Error::invalid(format!("labels.{name}: the value is longer than {MAX_LABEL} bytes")));
+        if value.chars().count() > MAX_LABEL {
+            return Err(Error::invalid(format!(
+                "labels.{name}: the value is longer than {MAX_LABEL} characters"
+            )));
         }
     }
     Ok(())

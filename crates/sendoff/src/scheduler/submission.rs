@@ -2,16 +2,17 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use tokio::sync::oneshot;
 
-use super::{Accepted, Scheduler, Shared};
+use super::{Accepted, Scheduler, Shared, command::Stored};
 use crate::{
     error::{Error, Result},
     guid::Guid,
-    job::JobRecord,
+    job::{Job, JobRecord},
     ports::CancelVerdict,
     state::State,
 };
@@ -21,15 +22,20 @@ use crate::{
 #[derive(Debug)]
 pub struct Submission {
     guid: Guid,
+    job: Arc<Job>,
     scheduler: Scheduler,
-    answer: oneshot::Receiver<Result<Accepted>>,
+    answer: oneshot::Receiver<Result<Stored>>,
     /// What it was, once it is known: awaiting a submission again gives it again.
-    answered: Option<Result<Accepted>>,
+    answered: Option<Result<Stored>>,
 }
 
 impl Submission {
-    pub(super) fn new(guid: Guid, scheduler: Scheduler, answer: oneshot::Receiver<Result<Accepted>>) -> Self {
-        Self { guid, scheduler, answer, answered: None }
+    pub(super) fn new(
+        job: Arc<Job>,
+        scheduler: Scheduler,
+        answer: oneshot::Receiver<Result<Stored>>,
+    ) -> Self {
+        Self { guid: job.guid, job, scheduler, answer, answered: None }
     }
 
     /// The job's name; after an answer that the same job was submitted before, the first one's.
@@ -37,9 +43,13 @@ impl Submission {
         self.guid
     }
 
-    /// The record as it was stored, without reading it back: after an answer that the job was made.
+    /// The record of a job that this submission made, as it was stored, without reading it back:
+    /// pending, or starting if the job was due and had its permits in hand. None before the answer
+    /// was awaited, and if the same job had been submitted before: then ask for it by its guid.
     pub fn record(&self) -> Option<JobRecord> {
-        None
+        let Some(Ok(stored)) = &self.answered else { return None };
+        let claim = stored.claimed_at.map(|at| (&*self.scheduler.shared.node, at));
+        stored.accepted.created.then(|| JobRecord::created(&self.job, claim))
     }
 
     /// Waits until the job has started and gives its record.
@@ -71,13 +81,13 @@ impl Future for Submission {
                 Ok(answer) => answer,
                 Err(_) => Err(self.scheduler.shared.unanswered_now()),
             };
-            if let Ok(accepted) = &answer {
-                self.guid = accepted.guid;
+            if let Ok(stored) = &answer {
+                self.guid = stored.accepted.guid;
             }
             self.answered = Some(answer);
         }
         Poll::Ready(match &self.answered {
-            Some(Ok(accepted)) => Ok(*accepted),
+            Some(Ok(stored)) => Ok(stored.accepted),
             Some(Err(err)) => Err(err.again()),
             None => Err(self.scheduler.shared.closed()),
         })

@@ -6,11 +6,13 @@ mod http;
 mod policy;
 #[cfg(all(feature = "process", target_os = "linux"))]
 mod process;
+#[cfg(any(feature = "http", all(feature = "process", target_os = "linux")))]
+mod reach;
 mod simulated;
 
 pub use handler::{Call, HandlerStarter};
 #[cfg(feature = "http")]
-pub use http::{Http, HttpStarter, HttpStarterBuilder};
+pub use http::{Http, HttpHeader, HttpSecret, HttpStarter, HttpStarterBuilder};
 pub use policy::{Policy, SharedPolicy};
 #[cfg(all(feature = "process", target_os = "linux"))]
 pub use process::{Process, ProcessEnv, ProcessOptions, ProcessStarter};

@@ -13,9 +13,10 @@ use crate::{
 
 /// A start with an intrinsic delay: `{"simulated": {"delay": "1ms"}}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Simulated {
-    /// How long the start takes.
+    /// How long the start takes, at most 24 h.
     pub delay: Span,
 }
 

@@ -41,12 +41,14 @@
 mod calls;
 mod change;
 mod deadline;
+mod grants;
 mod insert;
 mod list;
 mod matrix;
 mod order;
 mod panics;
 mod prune;
+mod queues;
 mod reclaim;
 mod steps;
 mod words;
@@ -96,7 +98,14 @@ cases! {
         not_what_was_claimed_since,
     },
     order::{due_by_time_then_insertion, ready_by_priority, lanes_come_and_go},
-    list::{filters, a_budget_of_rows, while_rows_come_and_go},
+    list::{
+        filters, a_suffix_of_the_guid, a_budget_of_rows, while_rows_come_and_go,
+        newest_first_while_rows_come_and_go,
+    },
+    grants::{
+        come_with_claims, nothing_is_not_everything, the_first_submit_grants, known_ones_are_found_again,
+    },
+    queues::{limits_are_kept, limits_are_replaced_and_forgotten, limits_follow_the_order_of_calls},
     prune::{only_final_and_only_before, unknown_only_if_asked, one_submitter, in_steps, a_pruned_guid_is_free},
     calls::{
         effects_follow_the_order_of_calls, a_dropped_answer_is_no_undo, a_crash_after_every_kind_of_write,

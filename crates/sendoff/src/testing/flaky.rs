@@ -37,6 +37,7 @@ pub enum Method {
     Lanes,
     Get,
     Counts,
+    SetQueue,
 }
 
 /// What kind of error.
@@ -257,7 +258,7 @@ impl Store for FlakyStore {
     }
 
     fn set_queue(&self, queue: Arc<str>, limits: Option<QueueLimits>) -> StoreFuture<()> {
-        self.inner.set_queue(queue, limits)
+        self.pass(Method::SetQueue, |store| store.set_queue(queue, limits))
     }
 
     fn backup(&self, to: PathBuf) -> StoreFuture<()> {

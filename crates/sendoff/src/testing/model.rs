@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 
 use crate::{
     guid::Guid,
-    job::{Delivery, Job, JobId, JobRecord, Lane},
+    job::{Delivery, Grant, Job, JobId, JobRecord, Lane, QueueLimits, Reach},
     ports::{
         CancelVerdict, Changed, Claim, Claimed, Expired, InsertBatch, Inserted, NewJob, Prune, Settled,
         Settlement, Store,
@@ -43,6 +43,7 @@ pub struct Model {
     /// In the order of insertion.
     rows: Vec<Row>,
     bookmarks: BTreeMap<String, Vec<u8>>,
+    queues: BTreeMap<Arc<str>, QueueLimits>,
     highest: Option<JobId>,
 }
 
@@ -95,6 +96,20 @@ pub fn job(n: u64) -> Job {
 /// The lane of the simulated starter in this queue.
 pub fn lane(queue: &str) -> Arc<Lane> {
     Arc::new(Lane { queue: queue.into(), starter: "simulated".into(), destination: None })
+}
+
+/// The n-th grant, made anew with each call.
+///
+/// # Panics
+/// If there are more than 255.
+pub fn grant(n: u64) -> Arc<Grant> {
+    let reach = Reach {
+        networks: vec![format!("10.{n}.0.0/16").parse().expect("n is at most 255")],
+        programs: vec![format!("/opt/it's \"{n}\"").into()],
+        env: if n.is_multiple_of(2) { vec!["APP_*".to_owned()] } else { Vec::new() },
+        ..Reach::default()
+    };
+    Arc::new(Grant { local: n.is_multiple_of(2), reach })
 }
 
 /// The node that claims.
@@ -151,7 +166,7 @@ impl Model {
     /// A new, empty store and its model.
     pub async fn new(factory: &dyn Factory) -> Self {
         let subject = factory.open().await;
-        Self { subject, rows: Vec::new(), bookmarks: BTreeMap::new(), highest: None }
+        Self { subject, rows: Vec::new(), bookmarks: BTreeMap::new(), queues: BTreeMap::new(), highest: None }
     }
 
     /// The store under test. What is written here without the model's knowledge is a difference.
@@ -330,6 +345,15 @@ impl Model {
         assert_eq!(answer.next, waiting.filter_map(|row| row.job.expires_at).min(), "the next deadline");
         self.check(answer.ended.iter().map(|ended| ended.1)).await;
         answer
+    }
+
+    /// Sets, or forgets, the limits of a queue.
+    pub async fn set_queue(&mut self, queue: &str, limits: Option<QueueLimits>) {
+        self.store().set_queue(queue.into(), limits).await.expect("set_queue");
+        match limits {
+            Some(limits) => self.queues.insert(queue.into(), limits),
+            None => self.queues.remove(queue),
+        };
     }
 
     /// Crashes and opens again: what was acknowledged is there, attempts under way are orphans.

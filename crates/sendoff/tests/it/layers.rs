@@ -17,6 +17,7 @@ fn layer(module: &str) -> Option<u32> {
         ("starter", 3),
         ("dispatcher", 3),
         ("scheduler", 4),
+        ("schema", 4),
         ("testing", 5),
     ]
     .into();

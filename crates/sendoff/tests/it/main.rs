@@ -6,10 +6,16 @@ mod http_starter;
 mod layers;
 mod memory_store;
 #[cfg(feature = "process")]
+mod process_policy;
+#[cfg(feature = "process")]
 mod process_starter;
 mod random_life;
 mod scheduler;
+#[cfg(feature = "schema")]
+mod schema;
 #[cfg(feature = "sqlite")]
 mod sqlite_file;
+#[cfg(feature = "sqlite")]
+mod sqlite_schema;
 #[cfg(feature = "sqlite")]
 mod sqlite_store;

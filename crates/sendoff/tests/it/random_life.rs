@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use proptest::{collection::vec, prelude::*, sample::Index};
 use sendoff::{
-    Delivery, ErrorClass, Job, LastError, Receipt,
+    Delivery, ErrorClass, Job, LastError, QueueLimits, Receipt,
     ports::{InsertBatch, NewJob, Prune, Settlement},
     state::{self, Begun, Outcome, Resolution, State},
-    testing::model::{Factory, Model, NODE, Row, at, job, lane},
+    testing::model::{Factory, Model, NODE, Row, at, grant, job, lane},
     time::Timestamp,
 };
+
+const QUEUES: [&str; 3] = ["a", "b", "c"];
 
 /// What happens next.
 #[derive(Debug, Clone)]
@@ -25,6 +27,7 @@ pub(crate) enum Op {
     Crash,
     Reclaim { limit: usize },
     Prune { age: i64, unknown_too: bool, submitted_by: Option<bool>, limit: usize },
+    SetQueue { queue: u8, limits: Option<(usize, bool)> },
 }
 
 /// A job to insert: few names and few contents, so that they meet.
@@ -41,6 +44,7 @@ pub(crate) struct New {
     deadline: Option<i64>,
     claimed: bool,
     ann: bool,
+    grant: Option<u64>,
 }
 
 /// The end of an attempt, or of what would like to be one.
@@ -56,11 +60,25 @@ pub(crate) struct End {
 fn new() -> impl Strategy<Value = New> {
     let names = (0..10_u64, 0..3_u64, proptest::option::weighted(0.3, 0..3_u8), 0..3_u8, 0..4_u8);
     let care = (any::<bool>(), 1..4_u32, -20..60_i64, proptest::option::weighted(0.3, 1..60_i64));
-    (names, care, any::<(bool, bool)>()).prop_map(|(names, care, (claimed, ann))| {
+    let who = (any::<bool>(), any::<bool>(), proptest::option::of(0..3_u64));
+    (names, care, who).prop_map(|(names, care, (claimed, ann, grant))| {
         let (guid, content, key, queue, priority) = names;
         let (once, max_attempts, later, deadline) = care;
         let delivery = if once { Delivery::AtMostOnce } else { Delivery::AtLeastOnce };
-        New { guid, content, key, queue, priority, delivery, max_attempts, later, deadline, claimed, ann }
+        New {
+            guid,
+            content,
+            key,
+            queue,
+            priority,
+            delivery,
+            max_attempts,
+            later,
+            deadline,
+            claimed,
+            ann,
+            grant,
+        }
     })
 }
 
@@ -90,6 +108,8 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(age, unknown_too, submitted_by, limit)| {
                 Op::Prune { age, unknown_too, submitted_by, limit }
             }),
+        1 => (0..3_u8, proptest::option::of((1..9_usize, any::<bool>())))
+            .prop_map(|(queue, limits)| Op::SetQueue { queue, limits }),
     ]
 }
 
@@ -166,6 +186,14 @@ async fn step(model: &mut Model, now: i64, op: Op) {
         Op::Reclaim { limit } => {
             model.reclaim(limit, at(now)).await;
         }
+        Op::SetQueue { queue, limits } => {
+            let limits = limits.map(|(max_in_flight, paused)| QueueLimits {
+                max_in_flight: Some(max_in_flight),
+                rate: None,
+                paused,
+            });
+            model.set_queue(QUEUES[usize::from(queue)], limits).await;
+        }
         Op::Prune { age, unknown_too, submitted_by, limit } => {
             let submitted_by = submitted_by.map(|ann| if ann { "ann" } else { "bob" }.to_owned());
             model.prune(Prune { before: at(now - age), submitted_by, unknown_too, limit }).await;
@@ -181,7 +209,7 @@ impl New {
         let job = Job {
             guid: job(self.guid).guid,
             idempotency_key: self.key.map(|key| format!("key {key}").into()),
-            lane: lane(["a", "b", "c"][usize::from(self.queue)]),
+            lane: lane(QUEUES[usize::from(self.queue)]),
             priority: self.priority,
             delivery: self.delivery,
             max_attempts: self.max_attempts,
@@ -189,7 +217,7 @@ impl New {
             run_at,
             expires_at: self.deadline.map(|deadline| at(now + self.later + deadline)),
             submitted_by: self.ann.then(|| "ann".into()),
-            grant: None,
+            grant: self.grant.map(grant),
             ..content
         };
         let due = run_at <= at(now) && job.expires_at.is_none_or(|expires_at| at(now) < expires_at);

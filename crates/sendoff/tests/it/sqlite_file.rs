@@ -14,7 +14,7 @@ fn roomy() -> SqliteOptions {
     SqliteOptions { keep_free_bytes: 0, ..SqliteOptions::default() }
 }
 
-fn open(path: &Path) -> SqliteStore {
+pub(crate) fn open(path: &Path) -> SqliteStore {
     SqliteStore::open(path, roomy()).expect("it opens")
 }
 
@@ -22,7 +22,7 @@ fn refused(path: &Path) -> Error {
     SqliteStore::open(path, roomy()).expect_err("it must not open")
 }
 
-fn batch(jobs: impl IntoIterator<Item = Job>) -> InsertBatch {
+pub(crate) fn batch(jobs: impl IntoIterator<Item = Job>) -> InsertBatch {
     let jobs = jobs.into_iter().map(|job| NewJob { job: Arc::new(job), claim: None }).collect();
     InsertBatch { jobs, atomic: true, bookmark: None, now: at(0) }
 }
@@ -34,7 +34,7 @@ async fn insert(store: &SqliteStore, n: u64) -> JobId {
     }
 }
 
-fn by(micros: i64) -> Claim {
+pub(crate) fn by(micros: i64) -> Claim {
     Claim { node: "node".into(), now: at(micros) }
 }
 
@@ -175,9 +175,33 @@ async fn a_row_that_cannot_be_decoded_is_left_alone() {
     let quarantined: Vec<_> = page.records.iter().map(|record| record.quarantined).collect();
     assert_eq!(quarantined, [true, true, false, false]);
     assert!(store.get(job(0).guid).await.unwrap().unwrap().quarantined);
-    assert_eq!(store.counts().await.unwrap().total(State::Pending), 3);
+    let counts = store.counts().await.unwrap();
+    assert_eq!((counts.total(State::Pending), counts.quarantined), (3, 2));
     let verdicts = store.cancel(vec![job(0).guid], at(2)).await.unwrap();
     assert!(matches!(verdicts[..], [CancelVerdict::Cancelled { .. }]), "{verdicts:?}");
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_row_that_cannot_be_decoded() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    let store = open(&path);
+    for n in 0..4 {
+        insert(&store, n).await;
+    }
+    store.close().await.unwrap();
+    let raw = rusqlite::Connection::open(&path).unwrap();
+    raw.execute_batch(
+        "UPDATE job SET next_at = -5 WHERE id = 2; UPDATE job SET request = '{' WHERE id <> 2;",
+    )
+    .unwrap();
+    drop(raw);
+    let builder = sendoff::Scheduler::builder().store(std::sync::Arc::new(open(&path)));
+    let starter = sendoff::testing::ScriptedStarter::by_script(|_| sendoff::testing::Plan::STARTED);
+    let scheduler = builder.starter(starter.clone()).start().await.unwrap();
+    scheduler.idle().await.unwrap();
+    assert_eq!(scheduler.counts().await.unwrap().total(State::Pending), 4);
+    assert_eq!(starter.begun_in_all().0, 0);
 }
 
 #[tokio::test]

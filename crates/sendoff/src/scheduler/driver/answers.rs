@@ -6,29 +6,39 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     super::{
-        command::{Accepted, Reply},
+        command::{Accepted, Reply, Stored},
         resolve,
     },
-    Driver,
+    Driver, Live,
+    commands::Cancellers,
 };
 use crate::{
     dispatcher::Event,
     error::{Error, Result},
-    job::{Header, Job, JobId, Lane},
+    job::{Header, Job, JobId, JobRecord, Lane},
     notice::Notice,
-    ports::{CancelVerdict, Changed, Claimed, Expired, Inserted, Settled, Settlement},
-    state::State,
+    ports::{AttemptSeen, CancelVerdict, Changed, Claimed, Expired, Inserted, Settled, Settlement},
+    state::{Outcome, State},
     time::Timestamp,
 };
 
 /// What the store answered.
 pub(super) enum Answer {
-    Submitted { batch: Submitted, result: Result<Vec<Inserted>>, now: Timestamp },
+    Submitted {
+        batch: Submitted,
+        result: Result<Vec<Inserted>>,
+        now: Timestamp,
+    },
     Claimed(Vec<JobId>, Result<Vec<Option<Claimed>>>),
     Settled(Vec<Settlement>, Result<Vec<Settled>>),
-    Cancelled(Vec<Reply<CancelVerdict>>, Result<Vec<CancelVerdict>>),
-    Rescheduled(Reply<Option<Changed>>, Box<Result<Option<Changed>>>),
-    Resolved(Reply<Option<Changed>>, Box<Result<Option<Changed>>>),
+    Cancelled(Cancellers, Result<Vec<CancelVerdict>>),
+    /// `moved`: to another state, if it was applied.
+    Changed {
+        reply: Reply<Option<Changed>>,
+        result: Box<Result<Option<Changed>>>,
+        moved: bool,
+    },
+    QueueChanged(Result<()>),
     Reached(Reply<()>, Result<()>),
     Due(Result<Vec<Header>>),
     Lanes(Result<Vec<Arc<Lane>>>),
@@ -43,7 +53,7 @@ pub(super) struct Submitted {
 }
 
 pub(super) enum Replies {
-    Single(Vec<(Reply<Accepted>, OwnedSemaphorePermit)>),
+    Single(Vec<(Reply<Stored>, OwnedSemaphorePermit)>),
     Batch { reply: Reply<Vec<Inserted>>, _room: OwnedSemaphorePermit },
 }
 
@@ -77,35 +87,23 @@ impl Driver {
                 self.tell_if_idle();
             }
             Answer::Cancelled(replies, result) => self.cancelled(replies, result)?,
-            Answer::Rescheduled(reply, result) => {
+            Answer::Changed { reply, result, moved } => {
                 let result = passable(*result)?;
                 if let Ok(Some(changed)) = &result {
-                    self.changed(changed);
+                    self.changed(changed, moved);
                 }
                 let _ = reply.send(result);
             }
-            Answer::Resolved(reply, result) => {
-                let result = passable(*result)?;
-                if let Ok(Some(changed)) = &result {
-                    if changed.applied {
-                        let record = &changed.record;
-                        self.shared.notify(Notice {
-                            guid: record.guid,
-                            queue: record.queue.as_str().into(),
-                            state: record.state,
-                            attempt: record.attempt,
-                            at: self.shared.clock.now(),
-                        });
-                    }
-                    self.changed(changed);
-                }
-                let _ = reply.send(result);
-            }
+            Answer::QueueChanged(result) => self.queue_changed(passable(result)?),
             Answer::Reached(reply, result) => drop(reply.send(passable(result)?)),
-            Answer::Due(result) => self.feed(Event::Due(passable(result)?.ok())),
+            Answer::Due(result) => {
+                self.feed(Event::Due(passable(result)?.ok()));
+                self.tell_if_idle();
+            }
             Answer::Lanes(result) => self.feed(Event::Lanes(passable(result)?.ok())),
             Answer::Ready(lane, limit, result) => {
                 self.feed(Event::Ready { lane, limit, headers: passable(result)?.ok() });
+                self.tell_if_idle();
             }
             Answer::Expired(result) => {
                 let result = passable(result)?.map_err(drop);
@@ -130,14 +128,29 @@ impl Driver {
     }
 
     /// A job was rescheduled or resolved.
-    fn changed(&mut self, changed: &Changed) {
+    fn changed(&mut self, changed: &Changed, moved: bool) {
         if !changed.applied {
             return;
+        }
+        if moved {
+            self.tell(&changed.record, self.shared.clock.now());
         }
         match changed.header.clone() {
             Some(header) => self.feed(Event::Rescheduled { header, deadline: changed.record.expires_at }),
             None => self.shared.ended(changed.record.guid),
         }
+    }
+
+    /// The store has taken the first of the changes, or has not.
+    fn queue_changed(&mut self, result: Result<()>) {
+        let Some(change) = self.queue_changes.pop_front() else { return };
+        if result.is_ok() {
+            let built = || self.shared.built_queues.get(&change.queue).copied();
+            let limits = change.limits.or_else(built).unwrap_or_default();
+            self.feed(Event::QueueLimits(change.queue, limits));
+        }
+        let _ = change.reply.send(result);
+        self.change_next_queue();
     }
 
     fn submitted(&mut self, batch: Submitted, result: Result<Vec<Inserted>>, now: Timestamp) -> Result<()> {
@@ -188,10 +201,17 @@ impl Driver {
         match batch.replies {
             Replies::Batch { reply, .. } => drop(reply.send(Ok(verdicts))),
             Replies::Single(replies) => {
-                for (((reply, _), verdict), (job, _)) in replies.into_iter().zip(&verdicts).zip(&batch.jobs) {
+                let answers = replies.into_iter().zip(&verdicts).zip(&batch.jobs);
+                for (((reply, _), verdict), (job, admitted)) in answers {
+                    let stored = |guid, created| Accepted { guid, created, durability };
                     let answer = match verdict {
-                        Inserted::Created(_) => Ok(Accepted { guid: job.guid, created: true, durability }),
-                        Inserted::Existing(guid) => Ok(Accepted { guid: *guid, created: false, durability }),
+                        Inserted::Created(_) => Ok(Stored {
+                            accepted: stored(job.guid, true),
+                            claimed_at: admitted.then_some(now),
+                        }),
+                        Inserted::Existing(guid) => {
+                            Ok(Stored { accepted: stored(*guid, false), claimed_at: None })
+                        }
                         Inserted::Conflict(conflict) => Err(resolve::conflict(job.guid, conflict)),
                         Inserted::Skipped => Err(Error::invalid("another job of the batch conflicts")),
                     };
@@ -219,6 +239,7 @@ impl Driver {
             let claimed = &live.claimed;
             if verdict.applied {
                 self.notify(&claimed.job, verdict.state, claimed.attempt, now);
+                self.observe(&live, settlement, verdict.state);
             } else {
                 tracing::warn!(guid = %claimed.job.guid, fence = claimed.fence, state = %verdict.state,
                     "an outcome came too late and was not stored");
@@ -229,35 +250,56 @@ impl Driver {
         }
     }
 
-    fn cancelled(
-        &mut self,
-        replies: Vec<Reply<CancelVerdict>>,
-        result: Result<Vec<CancelVerdict>>,
-    ) -> Result<()> {
+    fn observe(&self, live: &Live, settlement: &Settlement, state: State) {
+        let Some(observer) = &self.shared.observer else { return };
+        let (claimed, begun) = (&live.claimed, settlement.begun);
+        let ready_at = claimed.run_at.max(claimed.job.queued_at);
+        let started_at = match settlement.outcome {
+            Outcome::Started { started_at, .. } => Some(started_at),
+            _ => None,
+        };
+        observer.attempt_ended(&AttemptSeen {
+            lane: &claimed.job.lane,
+            state,
+            failure: settlement.outcome.error().map(|error| error.class),
+            wait: begun
+                .filter(|_| claimed.attempt == 1)
+                .map(|begun| begun.starting_at.saturating_since(ready_at)),
+            took: started_at
+                .zip(begun)
+                .map(|(started_at, begun)| started_at.saturating_since(begun.starting_at)),
+        });
+    }
+
+    fn cancelled(&mut self, cancellers: Cancellers, result: Result<Vec<CancelVerdict>>) -> Result<()> {
         match passable(result)? {
             Err(err) => {
-                for reply in replies {
+                for (_, reply) in cancellers {
                     let _ = reply.send(Err(err.again()));
                 }
             }
             Ok(verdicts) => {
-                for (reply, verdict) in replies.into_iter().zip(verdicts) {
-                    if let CancelVerdict::Cancelled { id: Some(_), record } = &verdict {
-                        self.shared.notify(Notice {
-                            guid: record.guid,
-                            queue: record.queue.as_str().into(),
-                            state: State::Cancelled,
-                            attempt: record.attempt,
-                            at: record.ended_at.unwrap_or(record.queued_at),
-                        });
+                for verdict in &verdicts {
+                    if let CancelVerdict::Cancelled { id: Some(_), record } = verdict {
+                        self.tell(record, record.ended_at.unwrap_or(record.queued_at));
                         self.shared.ended(record.guid);
                     }
-                    let _ = reply.send(Ok(verdict));
+                }
+                let mut verdicts = verdicts.into_iter();
+                for (count, reply) in cancellers {
+                    let _ = reply.send(Ok(verdicts.by_ref().take(count).collect()));
                 }
                 self.tell_if_idle();
             }
         }
         Ok(())
+    }
+
+    /// Tells listeners where this job stands since `at`.
+    fn tell(&self, record: &JobRecord, at: Timestamp) {
+        if self.shared.has_listeners() {
+            self.shared.notify(Notice::of(record, at));
+        }
     }
 }
 

@@ -2,40 +2,36 @@
 //! tells the dispatcher, and does what it says. It never waits for anything else.
 
 mod answers;
+mod commands;
+mod stop;
 
-use std::{collections::HashMap, future::poll_fn, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    future::poll_fn,
+    sync::{Arc, atomic::Ordering},
+};
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc, oneshot},
-    task::AbortHandle,
-};
+use tokio::{sync::mpsc, task::AbortHandle};
 use tokio_util::task::TaskTracker;
 
-use super::{
-    Shared, attempt,
-    command::{Accepted, Command, NewBatch, Reply, ShutdownReport},
-};
+use super::{Shared, attempt, command::Command};
 use crate::{
     dispatcher::{Action, AttemptEnd, Backoff, Dispatcher, Event, Now},
-    error::{Error, Result},
-    guid::Guid,
+    error::Result,
     job::{Job, JobId},
     notice::Notice,
-    ports::{
-        AttemptClock, CancelVerdict, Claim, Claimed, InsertBatch, NewJob, Running, StartError,
-        StartErrorClass,
-    },
+    ports::{AttemptClock, Claim, Claimed, Running, StartError, StartErrorClass, Store, StoreFuture},
     state::State,
     time::{Timer, Timestamp},
 };
-use answers::{Answer, Replies, Submitted};
+use answers::Answer;
+pub(super) use commands::CANCELS;
+use commands::{QueueChange, refuse};
+use stop::Stopping;
 
 /// Commands, or ends of attempts, taken at once.
 const TAKE: usize = 4_096;
-/// After the grace period, how long to wait for the store to take the last outcomes.
-const LAST_SETTLE: Duration = Duration::from_secs(5);
-
 /// What attempts and started things tell the loop.
 pub(super) enum Message {
     Ended(AttemptEnd),
@@ -61,20 +57,6 @@ impl Live {
     }
 }
 
-struct Stopping {
-    reply: oneshot::Sender<ShutdownReport>,
-    report: ShutdownReport,
-    grace_ends: Duration,
-    abandoned: bool,
-}
-
-impl Stopping {
-    /// When to stop waiting for the store.
-    const fn last_settle(&self) -> Duration {
-        self.grace_ends.saturating_add(LAST_SETTLE)
-    }
-}
-
 pub(super) struct Driver {
     shared: Arc<Shared>,
     dispatcher: Dispatcher,
@@ -88,6 +70,8 @@ pub(super) struct Driver {
     tasks: TaskTracker,
     live: HashMap<JobId, Live>,
     answers: FuturesUnordered<BoxFuture<'static, Answer>>,
+    /// The first is on its way to the store, the others wait for it.
+    queue_changes: VecDeque<QueueChange>,
     stopping: Option<Stopping>,
 }
 
@@ -111,6 +95,7 @@ impl Driver {
             tasks: TaskTracker::new(),
             live: HashMap::new(),
             answers: FuturesUnordered::new(),
+            queue_changes: VecDeque::new(),
             stopping: None,
         }
     }
@@ -197,33 +182,72 @@ impl Driver {
     /// Tells the dispatcher and does what it says.
     fn feed(&mut self, event: Event) {
         let now = self.now();
-        for action in self.dispatcher.handle(now, event) {
+        let actions = self.dispatcher.handle(now, event);
+        self.shared.in_flight.store(self.dispatcher.in_flight(), Ordering::Relaxed);
+        self.shared.blank.store(self.dispatcher.is_blank(), Ordering::Release);
+        for action in actions {
             self.act(now, action);
         }
     }
 
     fn act(&mut self, now: Now, action: Action) {
-        let store = &self.shared.store;
-        let answer: BoxFuture<'static, Answer> = match action {
-            Action::Start(claimed) => return self.start(claimed),
+        match action {
+            Action::Start(claimed) => self.start(claimed),
             Action::Claim(ids) => {
                 let claim = Claim { node: self.shared.node.clone(), now: now.wall };
-                let answer = store.claim(ids.clone(), claim);
-                answer.map(|result| Answer::Claimed(ids, result)).boxed()
+                let asked = ids.clone();
+                self.call("claim", |store| store.claim(asked, claim), |result| Answer::Claimed(ids, result));
             }
             Action::Settle(settlements) => {
-                let answer = store.settle(settlements.clone(), now.wall);
-                answer.map(|result| Answer::Settled(settlements, result)).boxed()
+                let told = settlements.clone();
+                self.call(
+                    "settle",
+                    |store| store.settle(told, now.wall),
+                    |result| Answer::Settled(settlements, result),
+                );
             }
             Action::Due { after, limit } => {
-                store.due(Some(after), Timestamp::MAX, limit).map(Answer::Due).boxed()
+                self.call("due", |store| store.due(Some(after), Timestamp::MAX, limit), Answer::Due);
             }
-            Action::Lanes { after, limit } => store.lanes(after, limit).map(Answer::Lanes).boxed(),
+            Action::Lanes { after, limit } => {
+                self.call("lanes", |store| store.lanes(after, limit), Answer::Lanes);
+            }
             Action::Ready { lane, until, limit } => {
-                let answer = store.ready(lane.clone(), until, limit);
-                answer.map(move |result| Answer::Ready(lane, limit, result)).boxed()
+                let asked = lane.clone();
+                self.call(
+                    "ready",
+                    |store| store.ready(asked, until, limit),
+                    move |result| Answer::Ready(lane, limit, result),
+                );
             }
-            Action::Expire { limit } => store.expire(limit, now.wall).map(Answer::Expired).boxed(),
+            Action::Expire { limit } => {
+                self.call("expire", |store| store.expire(limit, now.wall), Answer::Expired);
+            }
+        }
+    }
+
+    /// Asks the store; the answer is taken when it has come. Only an observer makes it look at the clock.
+    fn call<T: Send + 'static>(
+        &mut self,
+        name: &'static str,
+        ask: impl FnOnce(&dyn Store) -> StoreFuture<T>,
+        take: impl FnOnce(Result<T>) -> Answer + Send + 'static,
+    ) {
+        let store = &*self.shared.store;
+        let answer = match self.shared.observer.clone() {
+            None => ask(store).map(take).boxed(),
+            Some(observer) => {
+                let clock = self.shared.clock.clone();
+                let began = clock.elapsed();
+                let answer = ask(store);
+                async move {
+                    let result = answer.await;
+                    let took = clock.elapsed().saturating_sub(began);
+                    observer.store_answered(name, took, result.is_ok());
+                    take(result)
+                }
+                .boxed()
+            }
         };
         self.answers.push(answer);
     }
@@ -290,88 +314,6 @@ impl Driver {
         }
     }
 
-    fn take_commands(&mut self, commands: impl Iterator<Item = Command>) {
-        let mut submits = Vec::new();
-        let mut replies = Vec::new();
-        let mut cancels = Vec::new();
-        let mut cancel_replies = Vec::new();
-        for command in commands {
-            // What came before a command of another kind goes to the store before it.
-            if !matches!(command, Command::Submit { .. }) && !submits.is_empty() {
-                self.submit_singles(std::mem::take(&mut submits), std::mem::take(&mut replies));
-            }
-            if !matches!(command, Command::Cancel { .. }) && !cancels.is_empty() {
-                self.cancel(std::mem::take(&mut cancels), std::mem::take(&mut cancel_replies));
-            }
-            let store = &self.shared.store;
-            let now = self.shared.clock.now();
-            match command {
-                command @ (Command::Submit { .. } | Command::Batch { .. }) if self.stopping.is_some() => {
-                    refuse(command, &Error::closed());
-                }
-                Command::Submit { job, reply, room } => {
-                    submits.push(job);
-                    replies.push((reply, room));
-                }
-                Command::Batch { batch, reply, room } => {
-                    self.submit(batch, Replies::Batch { reply, _room: room })
-                }
-                Command::Cancel { guid, reply } => {
-                    cancels.push(guid);
-                    cancel_replies.push(reply);
-                }
-                Command::Reschedule { guid, run_at, reply } => {
-                    let answer = store.reschedule(guid, run_at, now);
-                    self.answers.push(answer.map(|result| Answer::Rescheduled(reply, result.into())).boxed());
-                }
-                Command::Resolve { guid, to, reply } => {
-                    let answer = store.resolve(guid, to, now);
-                    self.answers.push(answer.map(|result| Answer::Resolved(reply, result.into())).boxed());
-                }
-                Command::Barrier(reply) => {
-                    // Writes take effect, and are answered, in the order of their calls.
-                    let answer = store.settle(Vec::new(), now);
-                    self.answers.push(answer.map(|result| Answer::Reached(reply, result.map(drop))).boxed());
-                }
-                Command::QueueLimits(queue, limits) => self.feed(Event::QueueLimits(queue, limits)),
-                Command::Shutdown { grace, reply } => self.stop(grace, reply),
-            }
-        }
-        if !submits.is_empty() {
-            self.submit_singles(submits, replies);
-        }
-        if !cancels.is_empty() {
-            self.cancel(cancels, cancel_replies);
-        }
-    }
-
-    fn submit_singles(&mut self, jobs: Vec<Arc<Job>>, replies: Vec<(Reply<Accepted>, OwnedSemaphorePermit)>) {
-        self.submit(NewBatch { jobs, atomic: false, bookmark: None }, Replies::Single(replies));
-    }
-
-    fn submit(&mut self, batch: NewBatch, replies: Replies) {
-        let now = self.now();
-        let node = &self.shared.node;
-        let mut jobs = Vec::with_capacity(batch.jobs.len());
-        let mut new_jobs = Vec::with_capacity(batch.jobs.len());
-        for job in batch.jobs {
-            let admitted = self.dispatcher.admit(now, &job.lane, job.run_at, job.expires_at);
-            new_jobs.push(NewJob { job: job.clone(), claim: admitted.then(|| node.clone()) });
-            jobs.push((job, admitted));
-        }
-        let batch =
-            InsertBatch { jobs: new_jobs, atomic: batch.atomic, bookmark: batch.bookmark, now: now.wall };
-        let answer = self.shared.store.insert(batch);
-        let batch = Submitted { jobs, replies };
-        let answer = answer.map(move |result| Answer::Submitted { batch, result, now: now.wall });
-        self.answers.push(answer.boxed());
-    }
-
-    fn cancel(&mut self, guids: Vec<Guid>, replies: Vec<Reply<CancelVerdict>>) {
-        let answer = self.shared.store.cancel(guids, self.shared.clock.now());
-        self.answers.push(answer.map(|result| Answer::Cancelled(replies, result)).boxed());
-    }
-
     fn notify(&self, job: &Job, state: State, attempt: u32, at: Timestamp) {
         if self.shared.has_listeners() {
             self.shared.notify(Notice { guid: job.guid, queue: job.lane.queue.clone(), state, attempt, at });
@@ -383,99 +325,11 @@ impl Driver {
             self.shared.lull.notify_waiters();
         }
     }
-
-    /// Every handle is gone: nobody can submit, cancel or shut down any more.
-    fn handles_dropped(&mut self) {
-        if self.stopping.is_none() {
-            let (reply, _) = oneshot::channel();
-            self.stop(super::DEFAULT_GRACE, reply);
-        }
-    }
-
-    fn stop(&mut self, grace: Duration, reply: oneshot::Sender<ShutdownReport>) {
-        if self.stopping.is_some() {
-            // The first one's grace period counts; this caller learns of the end by its dropped reply.
-            return;
-        }
-        let grace_ends = self.now().elapsed.saturating_add(grace);
-        self.stopping =
-            Some(Stopping { reply, report: ShutdownReport::default(), grace_ends, abandoned: false });
-        self.feed(Event::Stop);
-        let mut ends = Vec::new();
-        for (id, live) in self.live.iter().filter(|(_, live)| !live.ended) {
-            // One that may not be dropped midway finds out when it wants to begin.
-            if live.clock.stop() && live.abandonable {
-                live.abort();
-                ends.push(*id);
-            }
-        }
-        if let Some(stopping) = &mut self.stopping {
-            stopping.report.released = ends.len();
-        }
-        for id in ends {
-            self.release(id, "sendoff is stopping");
-        }
-    }
-
-    /// After the grace period gives up the attempts that are still under way.
-    fn pursue_stop(&mut self) {
-        let elapsed = self.shared.clock.elapsed();
-        let Some(stopping) = &mut self.stopping else { return };
-        if stopping.abandoned || elapsed < stopping.grace_ends {
-            return;
-        }
-        stopping.abandoned = true;
-        // Whoever has ended by now has ended by itself.
-        let mut told = Vec::new();
-        while let Ok(message) = self.messages.try_recv() {
-            told.push(message);
-        }
-        self.take_messages(told.into_iter());
-        let Some(stopping) = &mut self.stopping else { return };
-        let mut ends = Vec::new();
-        for (id, live) in self.live.iter_mut().filter(|(_, live)| !live.ended) {
-            live.ended = true;
-            live.abort();
-            // What has not begun is known not to have started, also if it would not be dropped.
-            let error = if live.clock.stop() {
-                stopping.report.released += 1;
-                StartError::new(StartErrorClass::Released, "sendoff stopped")
-            } else {
-                stopping.report.abandoned += 1;
-                StartError::ambiguous("sendoff stopped before the target had answered")
-            };
-            let begun = live.clock.read();
-            ends.push(AttemptEnd { id: *id, begun, result: Err(error), backoff: Backoff::default() });
-        }
-        self.feed(Event::Ended(ends));
-    }
-
-    fn is_done(&mut self) -> bool {
-        let Some(stopping) = &mut self.stopping else { return false };
-        stopping.report.unsettled = self.live.len();
-        if self.dispatcher.is_drained() && self.answers.is_empty() {
-            return true;
-        }
-        stopping.abandoned && self.shared.clock.elapsed() >= stopping.last_settle()
-    }
 }
 
 impl Drop for Driver {
     /// However the loop ends, by a panic or with its runtime: nobody waits for it for ever.
     fn drop(&mut self) {
         self.shared.end();
-    }
-}
-
-fn refuse(command: Command, error: &Error) {
-    match command {
-        Command::Submit { reply, .. } => drop(reply.send(Err(error.again()))),
-        Command::Batch { reply, .. } => drop(reply.send(Err(error.again()))),
-        Command::Cancel { reply, .. } => drop(reply.send(Err(error.again()))),
-        Command::Reschedule { reply, .. } | Command::Resolve { reply, .. } => {
-            drop(reply.send(Err(error.again())));
-        }
-        Command::Barrier(reply) => drop(reply.send(Err(error.again()))),
-        Command::QueueLimits(..) | Command::Shutdown { .. } => {}
     }
 }

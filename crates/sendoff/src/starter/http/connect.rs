@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr, UdpSocket},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -15,14 +15,16 @@ use rustix::io::Errno;
 use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpStream, lookup_host},
+    net::TcpStream,
     time::timeout,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use url::Host;
 
+use super::lookup::Lookup;
 use crate::{
     ports::{StartError, StartErrorClass},
+    starter::{policy::Bounds, reach::address},
     time::Span,
 };
 
@@ -44,6 +46,7 @@ pub(super) struct Endpoint {
 /// Opens connections.
 pub(super) struct Connector {
     timeout: Duration,
+    lookup: Lookup,
     tls: TlsConnector,
 }
 
@@ -53,16 +56,33 @@ pub(super) enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+impl Endpoint {
+    /// Refuses a written address that the job may not reach. Where a name leads is asked when it is
+    /// connected to.
+    pub(super) fn admit(&self, bounds: &Bounds<'_>) -> Result<(), String> {
+        match self.host {
+            Host::Ipv4(ip) => admit(ip.into(), Some(bounds)),
+            Host::Ipv6(ip) => admit(ip.into(), Some(bounds)),
+            Host::Domain(_) => Ok(()),
+        }
+    }
+}
+
 impl Connector {
     /// A connector that gives each connection `timeout` for all steps together.
-    pub(super) fn new(timeout: Duration, tls: Arc<rustls::ClientConfig>) -> Self {
-        Self { timeout, tls: TlsConnector::from(tls) }
+    pub(super) fn new(timeout: Duration, lookup: Lookup, tls: Arc<rustls::ClientConfig>) -> Self {
+        Self { timeout, lookup, tls: TlsConnector::from(tls) }
     }
 
-    /// Opens a connection. Nothing of a request has been sent when it fails.
-    pub(super) async fn connect(&self, to: &Endpoint) -> Result<Stream, StartError> {
+    /// Opens a connection, to one of the addresses that `bounds` allow. Nothing of a request has been
+    /// sent when it fails.
+    pub(super) async fn connect(
+        &self,
+        to: &Endpoint,
+        bounds: Option<&Bounds<'_>>,
+    ) -> Result<(Stream, IpAddr), StartError> {
         let mut step = "name lookup";
-        match timeout(self.timeout, self.steps(to, &mut step)).await {
+        match timeout(self.timeout, self.steps(to, bounds, &mut step)).await {
             Ok(result) => result,
             Err(_) => {
                 let (destination, limit) = (&to.destination, Span::from(self.timeout));
@@ -71,23 +91,27 @@ impl Connector {
         }
     }
 
-    async fn steps(&self, to: &Endpoint, step: &mut &'static str) -> Result<Stream, StartError> {
+    async fn steps(
+        &self,
+        to: &Endpoint,
+        bounds: Option<&Bounds<'_>>,
+        step: &mut &'static str,
+    ) -> Result<(Stream, IpAddr), StartError> {
         let addresses: Vec<SocketAddr> = match &to.host {
             Host::Ipv4(ip) => vec![SocketAddr::from((*ip, to.port))],
             Host::Ipv6(ip) => vec![SocketAddr::from((*ip, to.port))],
-            Host::Domain(name) => lookup_host((name.as_str(), to.port))
-                .await
-                .map_err(|err| refused(to, "name lookup", &err))?
-                .collect(),
+            Host::Domain(name) => {
+                self.lookup.addresses(name, to.port).await.map_err(|err| refused(to, "name lookup", &err))?
+            }
         };
         *step = "connect";
-        let stream = race(to, addresses).await?;
+        let (stream, peer) = race(to, bounds, addresses).await?;
         // A request is one write; waiting for more to send would only delay it.
         stream.set_nodelay(true).map_err(|err| refused(to, "connect", &err))?;
-        let Some(name) = &to.tls else { return Ok(Stream::Plain(stream)) };
+        let Some(name) = &to.tls else { return Ok((Stream::Plain(stream), peer)) };
         *step = "TLS handshake";
         match self.tls.connect(name.clone(), stream).await {
-            Ok(stream) => Ok(Stream::Tls(Box::new(stream))),
+            Ok(stream) => Ok((Stream::Tls(Box::new(stream)), peer)),
             Err(err) => Err(handshake_error(to, &err)),
         }
     }
@@ -95,12 +119,16 @@ impl Connector {
 
 /// Tries the addresses in the resolver's order, each next one when the one before failed or is
 /// slow; the first to answer wins and the others are closed.
-async fn race(to: &Endpoint, addresses: Vec<SocketAddr>) -> Result<TcpStream, StartError> {
+async fn race(
+    to: &Endpoint,
+    bounds: Option<&Bounds<'_>>,
+    addresses: Vec<SocketAddr>,
+) -> Result<(TcpStream, IpAddr), StartError> {
     let mut waiting = addresses.into_iter().peekable();
     let mut racing = FuturesUnordered::new();
     let mut worst: Option<StartError> = None;
     loop {
-        racing.extend(waiting.next().map(|address| dial(to, address)));
+        racing.extend(waiting.next().map(|address| dial(to, bounds, address)));
         let ended = if waiting.peek().is_some() {
             match timeout(STAGGER, racing.next()).await {
                 Ok(ended) => ended,
@@ -136,29 +164,38 @@ fn weight(class: StartErrorClass) -> u8 {
 }
 
 /// The only place that opens sockets, and only to admitted addresses.
-async fn dial(to: &Endpoint, address: SocketAddr) -> Result<TcpStream, StartError> {
-    admit(address).map_err(|why| StartError::permanent(format!("{}: {why}", to.destination)))?;
-    TcpStream::connect(address).await.map_err(|err| {
+async fn dial(
+    to: &Endpoint,
+    bounds: Option<&Bounds<'_>>,
+    address: SocketAddr,
+) -> Result<(TcpStream, IpAddr), StartError> {
+    let peer = address.ip();
+    admit(peer, bounds).map_err(|why| StartError::permanent(format!("{}: {why}", to.destination)))?;
+    let connected = TcpStream::connect(address).await.map_err(|err| {
         if err.kind() == io::ErrorKind::AddrNotAvailable && !lacks_source(address) {
             return StartError::pressure(format!("{}: no local port is free", to.destination));
         }
         refused(to, "connect", &err)
-    })
+    });
+    Ok((connected?, peer))
 }
 
 /// The address policy: every address of every connection attempt passes here, written or looked up,
-/// right before its socket is opened, so a name cannot lead elsewhere between check and use.
-pub(super) fn admit(address: SocketAddr) -> Result<(), &'static str> {
-    let ip = address.ip().to_canonical();
-    let broadcast = matches!(ip, std::net::IpAddr::V4(ip) if ip.is_broadcast());
-    if ip.is_unspecified() {
+/// right before its socket is opened, so a name cannot lead elsewhere between check and use. So does
+/// the far end of a kept connection before it is used again.
+pub(super) fn admit(ip: IpAddr, bounds: Option<&Bounds<'_>>) -> Result<(), String> {
+    let plain = ip.to_canonical();
+    let broadcast = matches!(plain, IpAddr::V4(ip) if ip.is_broadcast());
+    if plain.is_unspecified() {
         // Linux would connect to this very machine.
-        return Err("0.0.0.0 and [::] are no address of a host; for this machine write localhost");
+        return Err("0.0.0.0 and [::] are no address of a host; for this machine write localhost".into());
     }
-    if ip.is_multicast() || broadcast {
-        return Err("a multicast or broadcast address cannot be connected to");
+    if plain.is_multicast() || broadcast {
+        return Err("a multicast or broadcast address cannot be connected to".into());
     }
-    Ok(())
+    let Some(bounds) = bounds else { return Ok(()) };
+    address::admit(ip, |face| bounds.allow(|reach| address::holds(&reach.networks, face)))
+        .map_err(|what| bounds.refuse(format_args!("{what}, and no allowed network holds it")))
 }
 
 /// EADDRNOTAVAIL means that all local ports are taken, or that this machine has no address to
@@ -245,10 +282,10 @@ mod tests {
     #[test]
     fn addresses_of_no_one_host_are_refused_in_every_spelling() {
         for refused in ["0.0.0.0", "::", "::ffff:0.0.0.0", "224.0.0.1", "ff02::1", "255.255.255.255"] {
-            assert!(admit((refused.parse::<std::net::IpAddr>().unwrap(), 80).into()).is_err(), "{refused}");
+            assert!(admit(refused.parse().unwrap(), None).is_err(), "{refused}");
         }
         for admitted in ["127.0.0.1", "::1", "10.0.0.1", "203.0.113.7", "2001:db8::1"] {
-            assert!(admit((admitted.parse::<std::net::IpAddr>().unwrap(), 80).into()).is_ok(), "{admitted}");
+            assert!(admit(admitted.parse().unwrap(), None).is_ok(), "{admitted}");
         }
     }
 

@@ -6,6 +6,7 @@
 
 use std::{
     future::poll_fn,
+    net::IpAddr,
     pin::{Pin, pin},
     task::{Context, Poll},
 };
@@ -33,6 +34,8 @@ pub(super) type Outgoing = Full<Bytes>;
 
 /// A connection and what drives it.
 pub(super) struct Link {
+    /// The far end.
+    pub(super) peer: IpAddr,
     requests: SendRequest<Outgoing>,
     /// `None` once it has ended; dropping it hands back a request that it had not begun to send.
     /// Boxed, as a link moves in and out of the pool with every start.
@@ -40,14 +43,14 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Speaks HTTP over `stream`.
-    pub(super) async fn new(stream: Stream) -> Result<Self, hyper::Error> {
+    /// Speaks HTTP over `stream`, to `peer`.
+    pub(super) async fn new(stream: Stream, peer: IpAddr) -> Result<Self, hyper::Error> {
         let (requests, driver) = Builder::new()
             .max_buf_size(MAX_BUFFER)
             .max_header_size(MAX_HEAD)
             .handshake(TokioIo::new(stream))
             .await?;
-        Ok(Self { requests, driver: Some(Box::new(driver)) })
+        Ok(Self { peer, requests, driver: Some(Box::new(driver)) })
     }
 
     fn drive(&mut self, cx: &mut Context<'_>) {
@@ -129,6 +132,8 @@ mod tests {
 
     use super::*;
 
+    const LOCAL: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
     /// The retry on another connection rests on this: what comes back was not sent.
     #[tokio::test]
     async fn a_request_to_a_closed_connection_comes_back() {
@@ -136,7 +141,7 @@ mod tests {
         let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         drop(listener.accept().await.unwrap());
         near.readable().await.unwrap();
-        let mut link = Link::new(Stream::Plain(near)).await.unwrap();
+        let mut link = Link::new(Stream::Plain(near), LOCAL).await.unwrap();
         let mut error = link.exchange(Request::new(Full::from("body"))).await.unwrap_err();
         assert!(error.take_message().is_some(), "{error:?}");
         assert!(!link.is_idle());
@@ -146,7 +151,7 @@ mod tests {
     async fn a_request_that_was_sent_does_not_come_back() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let mut link = Link::new(Stream::Plain(near)).await.unwrap();
+        let mut link = Link::new(Stream::Plain(near), LOCAL).await.unwrap();
         let (mut far, _) = listener.accept().await.unwrap();
         let close = async move { far.read(&mut [0; 1]).await.unwrap() };
         let (result, read) = tokio::join!(link.exchange(Request::new(Full::from("body"))), close);

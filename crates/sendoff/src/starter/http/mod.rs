@@ -6,11 +6,14 @@
 //! that. Redirects, proxies, retries, decompression and cookies do not exist here.
 
 mod connect;
+mod header;
 mod link;
+mod lookup;
 mod outcome;
 mod payload;
 mod pool;
 mod prepare;
+mod secret;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -24,10 +27,12 @@ use serde_json::value::RawValue;
 use super::SharedPolicy;
 use crate::{
     error::{Error, Result},
-    job::{Delivery, Payload, Receipt},
+    job::{Delivery, Grant, Payload, Receipt},
     ports::{Attempt, Checked, Refusal, StartError, StartFuture, Starter, StarterDefaults},
 };
 use connect::Connector;
+pub use header::{HttpHeader, HttpSecret};
+use lookup::Lookup;
 pub use payload::Http;
 use pool::{Limits, Pool};
 use prepare::{Place, prepare};
@@ -41,6 +46,7 @@ pub struct HttpStarter {
     pool: Arc<Pool>,
     user_agent: HeaderValue,
     max_per_destination: usize,
+    policy: Option<SharedPolicy>,
 }
 
 /// Options of an [`HttpStarter`].
@@ -52,6 +58,7 @@ pub struct HttpStarterBuilder {
     max_per_destination: usize,
     user_agent: String,
     roots_pem: Vec<u8>,
+    lookup: Lookup,
     policy: Option<SharedPolicy>,
 }
 
@@ -72,6 +79,7 @@ impl HttpStarter {
             max_per_destination: 64,
             user_agent: USER_AGENT.to_owned(),
             roots_pem: Vec::new(),
+            lookup: Lookup::System,
             policy: None,
         }
     }
@@ -83,17 +91,23 @@ impl HttpStarter {
         })?;
         let permanent = |Refusal { field, message }| StartError::permanent(format!("{field}: {message}"));
         let (origin, target) = self.pool.place(&payload.url).map_err(permanent)?;
-        let prepared = prepare(payload).map_err(permanent)?;
+        let mut prepared = prepare(payload).map_err(permanent)?;
+        let bounds = self.policy.as_ref().map(|policy| policy.bounds(attempt.grant.as_deref()));
+        let bounds = bounds.as_ref();
+        if prepared.has_secrets() {
+            // Boxed, so that starts without secrets stay small.
+            Box::pin(prepared.reveal(bounds)).await?;
+        }
         let once = attempt.delivery == Delivery::AtMostOnce;
         let trusting = !once || prepared.trust_retry_after;
         let mut request = prepared.into_request(&attempt, &origin, target, &self.user_agent)?;
-        let mut kept = if once { None } else { origin.take().await };
+        let mut kept = if once { None } else { origin.take(bounds).await };
         loop {
             let reused = kept.is_some();
             let mut link = match kept.take() {
                 Some(link) => link,
                 // Boxed, so that starts on kept connections stay small.
-                None => Box::pin(self.pool.connect(&origin)).await?,
+                None => Box::pin(self.pool.connect(&origin, bounds)).await?,
             };
             if let Err(err) = attempt.begin() {
                 if reused {
@@ -151,11 +165,16 @@ impl Starter for HttpStarter {
         StarterDefaults { max_per_destination: self.max_per_destination, ..StarterDefaults::default() }
     }
 
-    fn check(&self, payload: &RawValue, _grant: Option<&crate::job::Grant>) -> Result<Checked, Refusal> {
+    fn check(&self, payload: &RawValue, grant: Option<&Grant>) -> Result<Checked, Refusal> {
         let payload: Http = Refusal::read(payload)?;
-        let destination = Place::read(&payload.url)?.endpoint()?.destination;
-        prepare(payload)?;
-        Ok(Checked { destination: Some(destination) })
+        let endpoint = Place::read(&payload.url)?.endpoint()?;
+        let prepared = prepare(payload)?;
+        if let Some(policy) = &self.policy {
+            let bounds = policy.bounds(grant);
+            endpoint.admit(&bounds).map_err(|why| Refusal::new("url", why))?;
+            prepared.admit(&bounds)?;
+        }
+        Ok(Checked { destination: Some(endpoint.destination) })
     }
 
     fn start(&self, attempt: Attempt) -> StartFuture<'_> {
@@ -210,11 +229,24 @@ impl HttpStarterBuilder {
         self
     }
 
-    /// Holds each connection to this policy and the job's grant. Default: none, every address that
-    /// names a host may be called.
+    /// Holds each connection and each secret to this policy and the job's grant: public addresses
+    /// may be called and others only in [`Reach::networks`](crate::Reach::networks), whatever a name
+    /// leads to at that moment; only [`Reach::secrets`](crate::Reach::secrets) may be sent. Default:
+    /// none, every address that names a host may be called and every secret sent.
     #[must_use]
     pub fn policy(mut self, policy: SharedPolicy) -> Self {
         self.policy = Some(policy);
+        self
+    }
+
+    /// Asks `answer` for the addresses of each name instead of the operating system.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn resolver(
+        mut self,
+        answer: impl Fn(&str, u16) -> std::io::Result<Vec<std::net::SocketAddr>> + Send + Sync + 'static,
+    ) -> Self {
+        self.lookup = Lookup::Scripted(Arc::new(answer));
         self
     }
 
@@ -257,10 +289,12 @@ impl HttpStarterBuilder {
             idle_time: self.idle_time,
             body_cap: self.max_response_body,
         };
+        let connector = Connector::new(self.connect_timeout, self.lookup, Arc::new(tls));
         HttpStarter {
-            pool: Pool::new(Connector::new(self.connect_timeout, Arc::new(tls)), limits),
+            pool: Pool::new(connector, limits),
             user_agent,
             max_per_destination: self.max_per_destination,
+            policy: self.policy,
         }
     }
 }

@@ -9,6 +9,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
+use super::header::HttpHeader;
 use crate::{
     error::{Error, Result},
     job::Payload,
@@ -21,24 +22,29 @@ use crate::{
 /// same for each attempt), `X-Sendoff-Queue`, `X-Sendoff-Attempt` (from 1) and
 /// `X-Sendoff-Due-At`.
 #[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Http {
     /// Absolute, `http` or `https`, at most 8 KiB, without user and password. A fragment is not
     /// sent.
+    #[cfg_attr(feature = "schema", schemars(length(max = 8_192), regex(pattern = "^https?://.")))]
     pub url: String,
     /// The method, in upper case. Default `POST`.
     #[serde(default = "post", skip_serializing_if = "is_post")]
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[A-Z]{1,32}$"), extend("not" = {"enum": ["CONNECT", "TRACE"]})))]
     pub method: String,
-    /// Further headers, at most 32 KiB. Those that frame the message and those that sendoff
-    /// itself promises cannot be given.
+    /// Further headers, at most 32 KiB: a text, or a reference to a secret like
+    /// `{"secret": "env:TOKEN", "prefix": "Bearer "}`. Those that frame the message and those that
+    /// sendoff itself promises cannot be given.
     #[serde(default, deserialize_with = "unique", skip_serializing_if = "BTreeMap::is_empty")]
-    pub headers: BTreeMap<String, String>,
+    pub headers: BTreeMap<String, HttpHeader>,
     /// The body as text; excludes `json` and `body_base64`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
     /// The body as JSON, sent byte for byte as given, with `Content-Type: application/json` unless
     /// `headers` say otherwise; excludes `body` and `body_base64`.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<serde_json::Value>"))]
     pub json: Option<Box<RawValue>>,
     /// The body as bytes, in base64 with padding; excludes `body` and `json`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -76,9 +82,10 @@ impl Http {
         self
     }
 
-    /// With this header, instead of an earlier one of the same name.
+    /// With this header, instead of an earlier one of the same name: a text, or an
+    /// [`HttpSecret`](super::HttpSecret).
     #[must_use]
-    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<HttpHeader>) -> Self {
         self.headers.insert(name.into(), value.into());
         self
     }
@@ -141,11 +148,11 @@ fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawVal
 }
 
 /// Refuses what a map would silently swallow: a second value for the same header.
-fn unique<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+fn unique<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, HttpHeader>, D::Error> {
     struct Unique;
 
     impl<'de> Visitor<'de> for Unique {
-        type Value = BTreeMap<String, String>;
+        type Value = BTreeMap<String, HttpHeader>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("an object of header names and values, like {\"x-a\": \"b\"}")

@@ -19,11 +19,14 @@ use tokio::{
 };
 
 use super::{
-    connect::{Connector, Endpoint},
+    connect::{self, Connector, Endpoint},
     link::Link,
     prepare::Place,
 };
-use crate::ports::{Refusal, StartError};
+use crate::{
+    ports::{Refusal, StartError},
+    starter::policy::Bounds,
+};
 
 /// Idle connections to all origins together; one more is closed instead of kept.
 const MAX_IDLE: usize = 1_024;
@@ -128,11 +131,15 @@ impl Pool {
         Ok(Arc::clone(origins.entry(key.into()).or_insert_with(|| Arc::new(origin))))
     }
 
-    /// A new connection.
-    pub(super) async fn connect(self: &Arc<Self>, origin: &Origin) -> Result<Link, StartError> {
+    /// A new connection, within `bounds`.
+    pub(super) async fn connect(
+        self: &Arc<Self>,
+        origin: &Origin,
+        bounds: Option<&Bounds<'_>>,
+    ) -> Result<Link, StartError> {
         self.sweep_from_now_on();
-        let stream = self.connector.connect(&origin.endpoint).await?;
-        Link::new(stream).await.map_err(|err| {
+        let (stream, peer) = self.connector.connect(&origin.endpoint, bounds).await?;
+        Link::new(stream, peer).await.map_err(|err| {
             StartError::not_started(format!("{}: connect failed: {err}", origin.destination()))
         })
     }
@@ -212,16 +219,26 @@ impl Origin {
         &self.endpoint.host_header
     }
 
-    /// An idle connection that is still open, as far as known.
-    pub(super) async fn take(&self) -> Option<Link> {
+    /// An idle connection that is still open, as far as known, to an address within `bounds`: jobs
+    /// that may reach more have left some to others.
+    pub(super) async fn take(&self, bounds: Option<&Bounds<'_>>) -> Option<Link> {
         loop {
-            let Idle { mut link, since } = self.idle().pop()?;
+            let Idle { mut link, since } = self.pop(bounds)?;
             self.idle_total.fetch_sub(1, Ordering::Relaxed);
             if since.elapsed() < self.limits.idle_time && poll_fn(|cx| Poll::Ready(link.poll_idle(cx))).await
             {
                 return Some(link);
             }
         }
+    }
+
+    fn pop(&self, bounds: Option<&Bounds<'_>>) -> Option<Idle> {
+        let mut idle = self.idle();
+        if bounds.is_none() {
+            return idle.pop();
+        }
+        let last = idle.iter().rposition(|idle| connect::admit(idle.link.peer, bounds).is_ok())?;
+        Some(idle.remove(last))
     }
 
     /// Keeps an idle connection for the next start, or closes it if there are enough.

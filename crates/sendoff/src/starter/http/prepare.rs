@@ -1,7 +1,7 @@
 //! From a payload to a request: the checks at submit and the bytes at start come from one place, so
 //! that what was accepted is what is sent.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{
@@ -15,12 +15,15 @@ use url::{Host, Position, Url};
 
 use super::{
     connect::{self, Endpoint},
+    header::HttpHeader,
     payload::Http,
     pool::Origin,
+    secret::Reference,
 };
 use crate::{
     job::Delivery,
     ports::{Attempt, Refusal, StartError},
+    starter::policy::Bounds,
 };
 
 /// The longest URL, in bytes.
@@ -53,8 +56,17 @@ const FORBIDDEN_PREFIXES: &[&str] = &["proxy-", "x-sendoff-"];
 pub(super) struct Prepared {
     method: Method,
     headers: Vec<(HeaderName, HeaderValue)>,
+    secrets: Vec<Secret>,
     body: Bytes,
     pub(super) trust_retry_after: bool,
+}
+
+/// What one of the headers still lacks at its end.
+struct Secret {
+    header: usize,
+    /// The header, as the job names it.
+    field: String,
+    reference: Reference,
 }
 
 /// A URL that can be started.
@@ -67,23 +79,28 @@ pub(super) struct Place {
 /// Checks `payload` but for its URL and takes it apart.
 pub(super) fn prepare(payload: Http) -> Result<Prepared, Refusal> {
     let method = read_method(&payload.method)?;
-    let mut headers = Vec::with_capacity(payload.headers.len());
-    let mut size = 0;
-    for (name, value) in &payload.headers {
-        let (name, value) = read_header(name, value)?;
-        size += name.as_str().len() + value.len() + ": \r\n".len();
+    let mut headers: Vec<(HeaderName, HeaderValue)> = Vec::with_capacity(payload.headers.len());
+    let mut secrets = Vec::new();
+    for (name, content) in &payload.headers {
+        let field = || format!("headers.{name}");
+        let name = read_name(name)?;
         if headers.iter().any(|(other, _)| *other == name) {
-            let field = format!("headers.{name}");
-            return Err(Refusal::new(field, "given twice; header names do not depend on case"));
+            return Err(Refusal::new(field(), "given twice; header names do not depend on case"));
         }
+        let text = match content {
+            HttpHeader::Text(text) => text,
+            HttpHeader::Secret(secret) => {
+                let reference =
+                    Reference::parse(&secret.secret).map_err(|why| Refusal::new(field() + ".secret", why))?;
+                secrets.push(Secret { header: headers.len(), field: field(), reference });
+                &secret.prefix
+            }
+        };
+        let value = header_value(text.as_bytes())
+            .ok_or_else(|| Refusal::new(field(), format!("its value holds {UNSENDABLE}; encode it")))?;
         headers.push((name, value));
     }
-    if size > MAX_HEADERS {
-        return Err(Refusal::new(
-            "headers",
-            format!("{size} bytes of headers are more than the {MAX_HEADERS} allowed; use the body"),
-        ));
-    }
+    fit(&headers).map_err(|why| Refusal::new("headers", why + "; use the body"))?;
     let field = body_field(&payload)?;
     if let Some(field) = field
         && (method == Method::GET || method == Method::HEAD)
@@ -97,7 +114,7 @@ pub(super) fn prepare(payload: Http) -> Result<Prepared, Refusal> {
     }
     let trust_retry_after = payload.trust_retry_after;
     let body = read_body(payload)?;
-    Ok(Prepared { method, headers, body, trust_retry_after })
+    Ok(Prepared { method, headers, secrets, body, trust_retry_after })
 }
 
 fn read_url(text: &str) -> Result<Url, Refusal> {
@@ -138,8 +155,8 @@ fn read_url(text: &str) -> Result<Url, Refusal> {
         Host::Ipv6(ip) => Some(IpAddr::V6(ip)),
         Host::Domain(_) => None,
     };
-    if let Some(Err(why)) = literal.map(|ip| connect::admit(SocketAddr::new(ip, port))) {
-        return refuse(why);
+    if let Some(Err(why)) = literal.map(|ip| connect::admit(ip, None)) {
+        return refuse(&why);
     }
     Ok(url)
 }
@@ -161,22 +178,34 @@ fn read_method(text: &str) -> Result<Method, Refusal> {
     }
 }
 
-fn read_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), Refusal> {
-    let field = || format!("headers.{name}");
-    let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
-        return Err(Refusal::new("headers", format!("{name:?} is not a header name")));
+fn read_name(text: &str) -> Result<HeaderName, Refusal> {
+    let Ok(name) = HeaderName::from_bytes(text.as_bytes()) else {
+        return Err(Refusal::new("headers", format!("{text:?} is not a header name")));
     };
     let lower = name.as_str();
     if FORBIDDEN.contains(&lower) || FORBIDDEN_PREFIXES.iter().any(|prefix| lower.starts_with(prefix)) {
-        return Err(Refusal::new(field(), "sendoff sets this header itself or not at all; leave it out"));
+        let message = "sendoff sets this header itself or not at all; leave it out";
+        return Err(Refusal::new(format!("headers.{text}"), message));
     }
-    // Receivers disagree on how to read bytes beyond ASCII.
-    let Some(mut value) = HeaderValue::from_str(value).ok().filter(|_| value.is_ascii()) else {
-        let message = "its value holds a line break, a control character or one outside ASCII; encode it";
-        return Err(Refusal::new(field(), message));
-    };
+    Ok(name)
+}
+
+/// What [`header_value`] does not take. Receivers disagree on how to read bytes beyond ASCII.
+const UNSENDABLE: &str = "a line break, a control character or one outside ASCII";
+
+fn header_value(bytes: &[u8]) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_bytes(bytes).ok().filter(|_| bytes.is_ascii())?;
     value.set_sensitive(true);
-    Ok((name, value))
+    Some(value)
+}
+
+fn fit(headers: &[(HeaderName, HeaderValue)]) -> Result<(), String> {
+    let line = |(name, value): &(HeaderName, HeaderValue)| name.as_str().len() + value.len() + ": \r\n".len();
+    let size: usize = headers.iter().map(line).sum();
+    if size <= MAX_HEADERS {
+        return Ok(());
+    }
+    Err(format!("{size} bytes of headers are more than the {MAX_HEADERS} allowed"))
 }
 
 /// The field that gives the body, if one does.
@@ -251,6 +280,35 @@ impl Place {
 }
 
 impl Prepared {
+    /// Refuses secrets that the job may not name.
+    pub(super) fn admit(&self, bounds: &Bounds<'_>) -> Result<(), Refusal> {
+        for Secret { field, reference, .. } in &self.secrets {
+            reference.admit(bounds).map_err(|why| Refusal::new(format!("{field}.secret"), why))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn has_secrets(&self) -> bool {
+        !self.secrets.is_empty()
+    }
+
+    /// Looks up its secrets.
+    pub(super) async fn reveal(&mut self, bounds: Option<&Bounds<'_>>) -> Result<(), StartError> {
+        for Secret { header, field, reference } in self.secrets.drain(..) {
+            let at = |mut err: StartError| {
+                err.message.insert_str(0, &format!("{field}: "));
+                err
+            };
+            let read = reference.read(bounds).await.map_err(at)?;
+            let value = &mut self.headers[header].1;
+            let whole = header_value(&[value.as_bytes(), &read].concat());
+            *value = whole.ok_or_else(|| {
+                at(StartError::permanent(format!("the secret {reference} holds {UNSENDABLE}")))
+            })?;
+        }
+        fit(&self.headers).map_err(|why| StartError::permanent(format!("headers: {why}")))
+    }
+
     /// The request of one attempt.
     pub(super) fn into_request(
         self,

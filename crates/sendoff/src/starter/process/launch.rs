@@ -1,9 +1,13 @@
 //! One start, on a spawner thread: from the payload to a child, or to the reason why there is none.
 
 use std::{
-    ffi::{CStr, CString},
+    ffi::{CStr, CString, OsStr},
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -15,6 +19,7 @@ use rustix::{
 use tokio::sync::oneshot;
 
 use super::{
+    admit,
     env::{self, BaseEnv},
     payload::{Process, Ready},
     pool::Worker,
@@ -22,8 +27,9 @@ use super::{
     spawn::{Command, Spawner, raise},
 };
 use crate::{
-    job::Receipt,
+    job::{Grant, Receipt},
     ports::{Attempt, Refusal, StartError, StartErrorClass},
+    starter::{SharedPolicy, reach::paths},
 };
 
 /// A start that waits for a spawner thread, and where its answer goes.
@@ -36,19 +42,26 @@ pub(super) struct Task {
 pub(super) struct Launcher {
     base: BaseEnv,
     room: usize,
+    policy: Option<SharedPolicy>,
     /// Started with the first child. The thread ends when the starter and its threads have gone
     /// and the last child has ended.
     reaper: Mutex<Option<Arc<Reaper>>>,
 }
 
 impl Launcher {
-    pub(super) fn new(base: BaseEnv, room: usize) -> Self {
-        Self { base, room, reaper: Mutex::new(None) }
+    pub(super) fn new(base: BaseEnv, room: usize, policy: Option<SharedPolicy>) -> Self {
+        Self { base, room, policy, reaper: Mutex::new(None) }
     }
 
     /// The form that exec takes, or why exec would never take it.
     pub(super) fn ready(&self, process: Process) -> Result<Ready, Refusal> {
         Ready::new(process, self.base.bytes, self.room)
+    }
+
+    /// The same at submit, which also asks the policy.
+    pub(super) fn check(&self, process: Process, grant: Option<&Grant>) -> Result<(), Refusal> {
+        let ready = self.ready(process)?;
+        self.policy.as_ref().map_or(Ok(()), |policy| admit::check(&ready, &policy.bounds(grant)))
     }
 
     /// What a spawner thread does.
@@ -80,7 +93,10 @@ impl Launcher {
         let permanent =
             |Refusal { field, message }: Refusal| StartError::permanent(format!("{field}: {message}"));
         let process: Process = Refusal::read(&attempt.payload).map_err(permanent)?;
-        let ready = self.ready(process).map_err(permanent)?;
+        let mut ready = self.ready(process).map_err(permanent)?;
+        if let Some(policy) = &self.policy {
+            admit::resolve(&mut ready, &policy.bounds(attempt.grant.as_deref()))?;
+        }
         let facts = env::facts(attempt).map_err(|_| StartError::permanent("the queue's name holds a NUL"))?;
 
         // Everything that takes descriptors or memory comes before the attempt begins.
@@ -93,7 +109,7 @@ impl Launcher {
         };
         let outputs = Outputs::open(&ready)?;
         let command = Command {
-            program: &ready.program,
+            program: ready.executable.as_ref().unwrap_or(&ready.program),
             args: std::iter::once(&ready.program).chain(&ready.args).map(CString::as_c_str).collect(),
             env: self.base.with(&ready.env, &facts),
             cwd: ready.cwd.as_deref(),
@@ -131,7 +147,9 @@ struct Outputs {
 impl Outputs {
     fn open(ready: &Ready) -> Result<Self, StartError> {
         let file = |field: &str, path: &Option<CString>| match path {
-            Some(path) => open(path).map(Some).map_err(|err| unopened(field, path, &err)),
+            Some(path) => {
+                open(path, ready.is_resolved()).map(Some).map_err(|err| unopened(field, path, &err))
+            }
             None => Ok(None),
         };
         let same = ready.stdout.is_some() && ready.stdout == ready.stderr;
@@ -148,7 +166,7 @@ impl Outputs {
 }
 
 /// Opens a file to append to. Here and not in the child, so that a failure is known to be its own.
-fn open(path: &CStr) -> io::Result<OwnedFd> {
+fn open(path: &CStr, resolved: bool) -> io::Result<OwnedFd> {
     let flags = OFlags::WRONLY
         | OFlags::APPEND
         | OFlags::CREATE
@@ -157,7 +175,12 @@ fn open(path: &CStr) -> io::Result<OwnedFd> {
         | OFlags::NOCTTY
         // A FIFO that nobody reads fails instead of keeping this thread.
         | OFlags::NONBLOCK;
-    let file = rustix::io::retry_on_intr(|| rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR))?;
+    let mode = Mode::RUSR | Mode::WUSR;
+    let file = if resolved {
+        paths::open_resolved(Path::new(OsStr::from_bytes(path.to_bytes())), flags, mode)?
+    } else {
+        rustix::io::retry_on_intr(|| rustix::fs::open(path, flags, mode))?
+    };
     // The child's own writes are to wait.
     rustix::fs::fcntl_setfl(&file, OFlags::APPEND)?;
     raise(file)
@@ -223,7 +246,7 @@ fn enter(directory: &CStr) -> rustix::io::Result<()> {
 
 /// What an error of exec, of what leads up to it, or of an output file means. Whatever it is,
 /// there is no child.
-fn class(err: &io::Error) -> StartErrorClass {
+pub(super) fn class(err: &io::Error) -> StartErrorClass {
     if is_pressure(err) {
         return StartErrorClass::Pressure;
     }
@@ -265,7 +288,7 @@ mod tests {
     };
 
     fn launcher() -> Launcher {
-        Launcher::new(BaseEnv::new(&ProcessEnv::Clean).unwrap(), exec_room())
+        Launcher::new(BaseEnv::new(&ProcessEnv::Clean).unwrap(), exec_room(), None)
     }
 
     fn attempt(process: &Process) -> Attempt {

@@ -4,6 +4,7 @@
 //! (`payload`, `env`), calls posix_spawn (`launch`, `spawn`) and hands the child to the thread that
 //! waits for children (`reaper`).
 
+mod admit;
 mod env;
 mod launch;
 mod payload;
@@ -20,7 +21,7 @@ use tokio::sync::oneshot;
 use super::SharedPolicy;
 use crate::{
     error::{Error, Result},
-    job::{Delivery, Payload as _},
+    job::{Delivery, Grant, Payload as _},
     ports::{Attempt, AttemptClock, Checked, Refusal, StartError, StartFuture, Starter, StarterDefaults},
 };
 use launch::{Launcher, Task};
@@ -87,7 +88,11 @@ impl ProcessOptions {
         self
     }
 
-    /// Holds each start to this policy and the job's grant. Default: none, every program may be started.
+    /// Holds each start to this policy and the job's grant: program, working directory, output files
+    /// and variables must be among those of [`Reach`](crate::Reach), by what symbolic links lead to
+    /// at the start. What was found so is what is executed, entered and written to; the program
+    /// still sees itself called by its path in the job, unless it is a script. Default: none, every
+    /// program may be started.
     #[must_use]
     pub fn policy(mut self, policy: SharedPolicy) -> Self {
         self.policy = Some(policy);
@@ -120,7 +125,7 @@ impl ProcessStarter {
     pub fn with_options(options: ProcessOptions) -> Result<Self> {
         let base = env::BaseEnv::new(&options.env)
             .map_err(|refusal| Error::invalid(format!("{}: {}", refusal.field, refusal.message)))?;
-        let launcher = Arc::new(Launcher::new(base, exec_room()));
+        let launcher = Arc::new(Launcher::new(base, exec_room(), options.policy));
         let limits = pool::Limits {
             threads: options.threads,
             max_threads: options.threads.max(MAX_THREADS),
@@ -173,16 +178,12 @@ impl Starter for ProcessStarter {
         }
     }
 
-    /// Refuses what exec would refuse whatever happens until then. A program that is not there is
+    /// Refuses what exec would refuse whatever happens until then, and what is not allowed now. A program that is not there is
     /// not refused: it may be installed by the time of the start.
-    fn check(
-        &self,
-        payload: &RawValue,
-        _grant: Option<&crate::job::Grant>,
-    ) -> std::result::Result<Checked, Refusal> {
+    fn check(&self, payload: &RawValue, grant: Option<&Grant>) -> std::result::Result<Checked, Refusal> {
         let process: Process = Refusal::read(payload)?;
         let program = process.program.clone();
-        self.launcher.ready(process)?;
+        self.launcher.check(process, grant)?;
         match std::fs::metadata(&program) {
             Ok(found) if found.is_dir() => {
                 Err(Refusal::new("program", format!("{program:?} is a directory; name a program in it")))

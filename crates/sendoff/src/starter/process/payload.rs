@@ -27,9 +27,11 @@ pub(super) const RESERVED: [&str; 4] = ["SENDOFF_GUID", "SENDOFF_QUEUE", "SENDOF
 /// and outlives sendoff. It has *started* when its exec succeeded. Arguments are visible to other
 /// users of the machine while it runs, so pass secrets in `env`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Process {
     /// The program's absolute path.
+    #[cfg_attr(feature = "schema", schemars(length(max = 4_095), regex(pattern = r"^/[^\u0000]*$")))]
     pub program: String,
     /// Its arguments, without the zeroth, which is the program's path.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -38,6 +40,7 @@ pub struct Process {
     /// entries of it. `SENDOFF_GUID`, `SENDOFF_QUEUE`, `SENDOFF_ATTEMPT` and `SENDOFF_DUE_AT` are
     /// sendoff's.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(extend("propertyNames" = {"pattern": "^[^=\\u0000]+$"})))]
     pub env: BTreeMap<String, String>,
     /// The working directory, absolute; sendoff's own by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -129,6 +132,8 @@ impl fmt::Debug for Process {
 /// the file system has been said.
 pub(super) struct Ready {
     pub(super) program: CString,
+    /// The file to execute in the program's name, once a policy has allowed it.
+    pub(super) executable: Option<CString>,
     pub(super) args: Vec<CString>,
     /// Sorted by name.
     pub(super) env: Vec<EnvEntry>,
@@ -175,12 +180,18 @@ impl Ready {
         }
         Ok(Self {
             program,
+            executable: None,
             args,
             env,
             cwd: optional("cwd", process.cwd)?,
             stdout: optional("stdout", process.stdout)?,
             stderr: optional("stderr", process.stderr)?,
         })
+    }
+
+    /// Whether its paths are those that a policy has allowed, without symbolic links.
+    pub(super) fn is_resolved(&self) -> bool {
+        self.executable.is_some()
     }
 }
 

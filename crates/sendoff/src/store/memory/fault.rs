@@ -75,6 +75,20 @@ pub enum Fault {
     CancelNotCounted,
     /// A page begins with the row that it should begin after.
     ListRepeatsAfter,
+    /// The same with the newest first.
+    NewestRepeatsAfter,
+    /// A list begins with the oldest whatever was asked for.
+    NewestFirstIgnored,
+    /// A guid's suffix is not looked at.
+    SuffixIgnored,
+    /// A claimed job comes without its grant.
+    GrantForgotten,
+    /// The limits that a queue had stay when others are set.
+    QueueLimitsNotReplaced,
+    /// The limits that a queue had stay when they are to be forgotten.
+    QueueLimitsNotForgotten,
+    /// A crash takes the limits of queues along.
+    QueueLimitsLost,
 }
 
 impl Fault {
@@ -113,6 +127,13 @@ impl Fault {
         Self::ContentNotCompared,
         Self::CancelNotCounted,
         Self::ListRepeatsAfter,
+        Self::NewestRepeatsAfter,
+        Self::NewestFirstIgnored,
+        Self::SuffixIgnored,
+        Self::GrantForgotten,
+        Self::QueueLimitsNotReplaced,
+        Self::QueueLimitsNotForgotten,
+        Self::QueueLimitsLost,
     ];
 }
 

@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{
+    grants::Grants,
     lanes::{Lanes, rank},
     names::Index,
     rows::{Names, Row, Rows},
@@ -38,6 +39,7 @@ pub(super) struct Inner {
     ended: Sorted,
     /// Unknown rows, by `ended_at`: apart, since they outlive the others.
     unknown: Sorted,
+    grants: Grants,
     pub(super) bookmarks: HashMap<String, Vec<u8>>,
     pub(super) queues: BTreeMap<Arc<str>, QueueLimits>,
     /// Attempts that were under way when the store was opened: rows and fences.
@@ -172,7 +174,7 @@ impl Inner {
                 Box::new(Names {
                     idempotency_key,
                     submitted_by: job.submitted_by.clone(),
-                    grant: job.grant.clone(),
+                    grant: job.grant.as_ref().map(|grant| self.grants.shared(grant)),
                 })
             });
         let row = Row {
@@ -296,7 +298,7 @@ impl Inner {
             expires_at: row.expires_at,
             request: row.request.clone(),
             submitted_by: row.submitted_by().cloned(),
-            grant: row.grant().cloned(),
+            grant: row.grant().cloned().filter(|_| !planted!(self, GrantForgotten)),
         }
     }
 
@@ -400,6 +402,19 @@ impl Inner {
             self.delete(*id);
         }
         gone.len()
+    }
+
+    pub(super) fn set_queue(&mut self, queue: Arc<str>, limits: Option<QueueLimits>) {
+        match limits {
+            Some(_) if planted!(self, QueueLimitsNotReplaced) && self.queues.contains_key(&queue) => {}
+            Some(limits) => {
+                self.queues.insert(queue, limits);
+            }
+            None if planted!(self, QueueLimitsNotForgotten) => {}
+            None => {
+                self.queues.remove(&queue);
+            }
+        }
     }
 
     pub(super) fn find(&self, guid: Guid) -> Option<u64> {

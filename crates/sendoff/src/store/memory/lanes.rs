@@ -161,7 +161,7 @@ impl Lanes {
             let states = State::ALL.into_iter().zip(self.queues.get(*number).states);
             (name.to_string(), states.filter(|(_, count)| *count > 0).collect())
         });
-        Counts { queues: queues.collect() }
+        Counts { queues: queues.collect(), quarantined: 0 }
     }
 }
 

@@ -3,7 +3,8 @@
 //!
 //! A pending job takes about 190 bytes beside its request (`cargo run --release --example
 //! memory_load`): a row of 128 in a slab whose numbers ascend and are never used again, a place of
-//! 13 in the hash table of guids, and an entry of 16 in each order that it waits in.
+//! 13 in the hash table of guids, and an entry of 16 in each order that it waits in. One with a key, a
+//! submitter or a grant takes about 50 more; equal grants are kept once.
 
 /// Whether a fault is planted; the constant `false` without the feature `testing`.
 macro_rules! planted {
@@ -18,6 +19,7 @@ macro_rules! planted {
 
 #[cfg(feature = "testing")]
 mod fault;
+mod grants;
 mod inner;
 mod lanes;
 mod names;
@@ -79,6 +81,9 @@ impl MemoryStore {
         let mut inner = std::mem::take(&mut *crashed);
         crashed.closed = true;
         inner.orphans = inner.starting();
+        if planted!(inner, QueueLimitsLost) {
+            inner.queues.clear();
+        }
         inner.closed = false;
         Self { inner: Mutex::new(inner) }
     }
@@ -167,7 +172,7 @@ impl Store for MemoryStore {
     }
 
     fn list(&self, filter: Filter, page: PageRequest) -> StoreFuture<Page> {
-        self.call(|inner| Ok(inner.list(&filter, page)))
+        self.call(|inner| inner.list(&filter, page))
     }
 
     fn counts(&self) -> StoreFuture<Counts> {
@@ -184,10 +189,7 @@ impl Store for MemoryStore {
 
     fn set_queue(&self, queue: Arc<str>, limits: Option<QueueLimits>) -> StoreFuture<()> {
         self.call(|inner| {
-            match limits {
-                Some(limits) => inner.queues.insert(queue, limits),
-                None => inner.queues.remove(&queue),
-            };
+            inner.set_queue(queue, limits);
             Ok(())
         })
     }

@@ -9,7 +9,8 @@ use super::{
     rows::Row,
 };
 use crate::{
-    guid::Guid,
+    error::Result,
+    guid::{Guid, GuidSuffix},
     job::{Header, JobId, JobRecord, Lane},
     ports::{Filter, Page, PageRequest},
     state::{POISON_CRASHES, Past},
@@ -59,16 +60,32 @@ impl Inner {
         self.find(guid).map(|id| self.record(self.row(id)))
     }
 
-    pub(super) fn list(&self, filter: &Filter, page: PageRequest) -> Page {
+    pub(super) fn list(&self, filter: &Filter, page: PageRequest) -> Result<Page> {
+        let suffix = filter.guid_suffix.as_deref().map(GuidSuffix::parse).transpose()?;
         let after = page.after.map(|id| id.0);
-        let after =
-            if planted!(self, ListRepeatsAfter) { after.and_then(|id| id.checked_sub(1)) } else { after };
-        let mut rows = self.rows.after(after).peekable();
+        Ok(if page.newest_first && !planted!(self, NewestFirstIgnored) {
+            let after = if planted!(self, NewestRepeatsAfter) { after.map(|id| id + 1) } else { after };
+            self.page(self.rows.before(after), filter, suffix, page)
+        } else {
+            let after =
+                if planted!(self, ListRepeatsAfter) { after.and_then(|id| id.checked_sub(1)) } else { after };
+            self.page(self.rows.after(after), filter, suffix, page)
+        })
+    }
+
+    fn page<'r>(
+        &self,
+        rows: impl Iterator<Item = (u64, &'r Row)>,
+        filter: &Filter,
+        suffix: Option<GuidSuffix>,
+        page: PageRequest,
+    ) -> Page {
+        let mut rows = rows.peekable();
         let mut records = Vec::new();
         let mut last = None;
         for (id, row) in rows.by_ref().take(page.row_budget.max(1)) {
             last = Some(JobId(id));
-            if self.matches(filter, row) {
+            if self.matches(filter, suffix, row) {
                 records.push(self.record(row));
             }
             if records.len() >= page.limit {
@@ -78,9 +95,10 @@ impl Inner {
         Page { records, next: if rows.peek().is_some() { last } else { None } }
     }
 
-    fn matches(&self, filter: &Filter, row: &Row) -> bool {
+    fn matches(&self, filter: &Filter, suffix: Option<GuidSuffix>, row: &Row) -> bool {
         let Filter { state, queue, label, submitted_by, delivery, guid_suffix: _, from, to } = filter;
         state.is_none_or(|state| row.life.state == state)
+            && suffix.is_none_or(|suffix| suffix.is_of(&row.guid) || planted!(self, SuffixIgnored))
             && queue.as_ref().is_none_or(|queue| **queue == *self.lanes.lane(row.lane).queue)
             && delivery.is_none_or(|delivery| row.delivery == delivery)
             && from.is_none_or(|from| row.life.run_at >= from)

@@ -172,6 +172,28 @@ impl Rows {
             .skip_while(move |(id, _)| *id < first)
     }
 
+    /// The rows numbered lower than `before`, the last inserted first.
+    pub(super) fn before(&self, before: Option<u64>) -> impl Iterator<Item = (u64, &Row)> {
+        let end = before.unwrap_or(self.next);
+        let chunks = self.chunks.partition_point(|(number, _)| *number <= end / CHUNK);
+        self.chunks
+            .range(..chunks)
+            .rev()
+            .flat_map(|(number, chunk)| {
+                let rows: Box<dyn Iterator<Item = (u64, &Row)>> = match chunk {
+                    Chunk::Dense { rows, .. } => Box::new(
+                        rows.iter()
+                            .enumerate()
+                            .rev()
+                            .filter_map(|(place, row)| Some((place as u64, row.as_ref()?))),
+                    ),
+                    Chunk::Sparse(rows) => Box::new(rows.iter().rev().map(|(place, row)| (*place, row))),
+                };
+                rows.map(move |(place, row)| (number * CHUNK + place, row))
+            })
+            .skip_while(move |(id, _)| *id >= end)
+    }
+
     /// The place of the chunk that this row is in, if it is there.
     fn chunk_of(&self, id: u64) -> Option<usize> {
         let number = id / CHUNK;
@@ -241,9 +263,11 @@ mod tests {
                 assert!(rows.remove(gone).is_none() && rows.get(gone).is_none());
             }
             assert!(rows.after(None).map(|(id, _)| id).eq(there.iter().copied()));
+            assert!(rows.before(None).map(|(id, _)| id).eq(there.iter().rev().copied()));
             for (nth, id) in there.iter().enumerate() {
                 assert_eq!(rows.get_mut(*id).unwrap().guid, row(*id).guid);
                 assert!(rows.after(Some(*id)).map(|(id, _)| id).eq(there[nth + 1..].iter().copied()));
+                assert!(rows.before(Some(*id)).map(|(id, _)| id).eq(there[..nth].iter().rev().copied()));
             }
             let new = rows.push(row(rows.next_id()));
             assert!(there.iter().all(|id| *id < new));

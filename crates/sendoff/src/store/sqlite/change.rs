@@ -38,8 +38,9 @@ fn claim_one(
     node: i64,
     now: Timestamp,
 ) -> rusqlite::Result<Option<Claimed>> {
-    let Writer { st, lanes, actors, .. } = writer;
-    let row = st[Sql::Job].query_row([row_id(id)], |row| rows::kept(row, lanes, actors)).optional()?;
+    let Writer { st, lanes, actors, grants, .. } = writer;
+    let row =
+        st[Sql::Job].query_row([row_id(id)], |row| rows::kept(row, lanes, actors, grants)).optional()?;
     let Some(kept) = row else { return Ok(None) };
     let Some(job) = kept.job else {
         if kept.state == PENDING {
@@ -297,8 +298,8 @@ fn peek(writer: &mut Writer<'_>, id: i64) -> rusqlite::Result<Option<(u8, i64)>>
 }
 
 fn record(writer: &mut Writer<'_>, id: i64) -> rusqlite::Result<Option<JobRecord>> {
-    let Writer { st, lanes, actors, .. } = writer;
-    st[Sql::Record].query_row([id], |row| rows::record(row, lanes, actors)).optional()
+    let Writer { st, lanes, actors, grants, .. } = writer;
+    st[Sql::Record].query_row([id], |row| rows::record(row, lanes, actors, grants)).optional()
 }
 
 /// The row of this guid.

@@ -70,6 +70,18 @@ faults! {
     "pages of lanes repeat one": BusyLanes ") > (" => ") >= (";
     "a lane without pending jobs is listed": BusyLanes "state = 0 AND" => "";
     "pages of records repeat one": List "id > ?1" => "id >= ?1";
+    "pages from the newest repeat a record": ListNewest "id < ?1" => "id <= ?1";
+    "the newest come last": ListNewest "ORDER BY id DESC" => "ORDER BY id";
+    "pages of starting jobs repeat one": ListStarting "id > ?1" => "id >= ?1";
+    "a list of starting jobs has none from the newest on": ListStartingNewest "state = 1" => "state = 2";
+    "a list of unknown jobs has others": ListUnknown "state = 6" => "state = 3";
+    "pages of unknown jobs from the newest repeat one": ListUnknownNewest "id < ?1" => "id <= ?1";
+    "a job is stored without its grant": Insert "?17, ?18)" => "?17, iif(?18, NULL, NULL))";
+    "a job has another's grant": GrantText "WHERE id = ?1" => "WHERE id <= ?1 ORDER BY id";
+    "a grant is taken for another": GrantId "reach = ?1" => "reach <= ?1 ORDER BY reach";
+    "the limits of a queue stay as they were": SetQueueLimits "limits = excluded.limits" => "limits = limits";
+    "the limits of a queue are not forgotten": ForgetQueueLimits "queue = ?1" => "queue = ?1 AND 0";
+    "the limits of all queues are forgotten": ForgetQueueLimits "queue = ?1" => "queue = ?1 OR 1";
     "counts hold the last change only": Count "n = n + excluded.n" => "n = excluded.n";
     "a bookmark is not moved": SetBookmark "SET value = excluded.value" => "SET value = value";
     "a name is never found again": JobNamed "name = ?1" => "name = ?1 AND 0";

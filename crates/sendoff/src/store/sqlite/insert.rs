@@ -39,6 +39,18 @@ pub(super) fn insert(
     if let Some(err) = writer.no_room() {
         return Ok(Err(err));
     }
+    // First of all, since a grant that cannot be stored refuses the call.
+    let mut grants = Vec::with_capacity(batch.jobs.len());
+    for NewJob { job, .. } in &batch.jobs {
+        let grant = match &job.grant {
+            None => None,
+            Some(grant) => match writer.grants.id(grant)? {
+                Ok(id) => Some(id),
+                Err(err) => return Ok(Err(err)),
+            },
+        };
+        grants.push(grant);
+    }
     let mut verdicts = Vec::with_capacity(batch.jobs.len());
     let mut coming = HashMap::new();
     for (item, NewJob { job, .. }) in batch.jobs.iter().enumerate() {
@@ -60,10 +72,10 @@ pub(super) fn insert(
         return Ok(Ok(verdicts.into_iter().map(skipped).collect()));
     }
     let mut inserted = Vec::with_capacity(verdicts.len());
-    for (new, verdict) in batch.jobs.iter().zip(verdicts) {
+    for ((new, grant), verdict) in batch.jobs.iter().zip(grants).zip(verdicts) {
         inserted.push(match verdict {
             Some(verdict) => verdict,
-            None => Inserted::Created(job_id(insert_row(writer, batch, new)?)),
+            None => Inserted::Created(job_id(insert_row(writer, batch, new, grant)?)),
         });
     }
     if let Some((name, value)) = &batch.bookmark {
@@ -133,7 +145,12 @@ fn same_content(a: &str, b: &str) -> bool {
     a == b || value(a).zip(value(b)).is_some_and(|(a, b)| a == b)
 }
 
-fn insert_row(writer: &mut Writer<'_>, batch: &InsertBatch, new: &NewJob) -> rusqlite::Result<i64> {
+fn insert_row(
+    writer: &mut Writer<'_>,
+    batch: &InsertBatch,
+    new: &NewJob,
+    grant: Option<i64>,
+) -> rusqlite::Result<i64> {
     let job = &*new.job;
     let lane = writer.lanes.id(&job.lane)?;
     let submitted_by = job.submitted_by.as_deref().map(|name| writer.actors.id(name)).transpose()?;
@@ -161,6 +178,7 @@ fn insert_row(writer: &mut Writer<'_>, batch: &InsertBatch, new: &NewJob) -> rus
         job.guid.as_bytes(),
         job.idempotency_key,
         job.request,
+        grant,
     ])?;
     writer.next_id += 1;
     let (guid, key) = client_names(job);

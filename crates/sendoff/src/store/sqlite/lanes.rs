@@ -8,7 +8,7 @@ use super::sql::{Sql, Texts};
 use crate::job::Lane;
 
 /// Past this many, a cache forgets all and reads again what is asked for.
-const CACHED: usize = 65_536;
+pub(super) const CACHED: usize = 65_536;
 
 /// How the destination is stored: never null, and in the order of [`Lane`].
 pub(super) fn stored_destination(lane: &Lane) -> String {

@@ -9,10 +9,13 @@ mod checkpoint;
 mod failure;
 #[cfg(feature = "testing")]
 mod faults;
+mod grants;
 mod insert;
 mod lanes;
+mod listing;
 mod names;
 mod open;
+mod queues;
 mod reader;
 mod rows;
 mod shared;
@@ -42,7 +45,7 @@ use self::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    guid::Guid,
+    guid::{Guid, GuidSuffix},
     job::{Header, JobId, JobRecord, Lane, QueueLimits},
     ports::{
         CancelVerdict, Changed, Claim, Claimed, Counts, Durability, Expired, Filter, InsertBatch, Inserted,
@@ -103,7 +106,8 @@ impl fmt::Debug for SqliteStore {
 
 impl SqliteStore {
     /// Opens the store at `path`, or makes a new one (file 0600, missing directories 0700). Takes
-    /// some milliseconds, whatever the number of jobs; blocks the caller.
+    /// some milliseconds, whatever the number of jobs, but for the first time after an upgrade that
+    /// brings new indexes; blocks the caller.
     ///
     /// # Errors
     /// [`Error::is_locked`] if another process owns it, [`Error::is_newer`] if a newer version of
@@ -287,7 +291,10 @@ impl Store for SqliteStore {
     }
 
     fn list(&self, filter: Filter, page: PageRequest) -> StoreFuture<Page> {
-        self.read(move |reader| reader.list(&filter, page))
+        match filter.guid_suffix.as_deref().map(GuidSuffix::parse).transpose() {
+            Ok(suffix) => self.read(move |reader| reader.list(&filter, suffix, page)),
+            Err(err) => Box::pin(std::future::ready(Err(err))),
+        }
     }
 
     fn counts(&self) -> StoreFuture<Counts> {
@@ -299,11 +306,11 @@ impl Store for SqliteStore {
     }
 
     fn queues(&self) -> StoreFuture<BTreeMap<Arc<str>, QueueLimits>> {
-        Box::pin(std::future::ready(Ok(BTreeMap::new())))
+        self.read(|reader| reader.queues())
     }
 
-    fn set_queue(&self, _queue: Arc<str>, _limits: Option<QueueLimits>) -> StoreFuture<()> {
-        Box::pin(std::future::ready(Ok(())))
+    fn set_queue(&self, queue: Arc<str>, limits: Option<QueueLimits>) -> StoreFuture<()> {
+        self.write(1, (queue, limits), queues::set)
     }
 
     fn backup(&self, to: PathBuf) -> StoreFuture<()> {

@@ -18,7 +18,8 @@ use crate::error::{Error, ErrorKind, Result};
 const APPLICATION_ID: i32 = 0x7365_6e64;
 
 /// Step n leads from schema n to n + 1, each in one transaction. Only ever append.
-const MIGRATIONS: [&str; 1] = [include_str!("sql/0001_jobs.sql")];
+pub(super) const MIGRATIONS: [&str; 2] =
+    [include_str!("sql/0001_jobs.sql"), include_str!("sql/0002_grants.sql")];
 
 /// The first without the WAL-reset race, which lost commits when two connections wrote and
 /// checkpointed.

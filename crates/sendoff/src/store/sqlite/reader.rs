@@ -8,16 +8,17 @@ use std::{
 use rusqlite::{Connection, OptionalExtension, Rows, params};
 
 use super::{
+    grants::Grants,
     lanes::{Actors, Lanes, lane, stored_destination},
     names::{self, SharedRecent, guid_name, look_up_own},
-    rows::{self, job_id, row_id},
+    rows::{self, row_id},
     shared::Shared,
     sql::{Sql, Statements},
 };
 use crate::{
     guid::Guid,
     job::{Header, JobId, JobRecord, Lane},
-    ports::{Counts, Filter, Page, PageRequest},
+    ports::Counts,
     state::State,
     time::Timestamp,
 };
@@ -72,9 +73,10 @@ impl Pool {
 
 /// One reader's view of the database.
 pub(super) struct Reader<'c> {
-    st: Statements<'c>,
-    lanes: Lanes<'c>,
-    actors: Actors<'c>,
+    pub(super) st: Statements<'c>,
+    pub(super) lanes: Lanes<'c>,
+    pub(super) actors: Actors<'c>,
+    pub(super) grants: Grants<'c>,
     recent: SharedRecent,
     pub(super) shared: Arc<Shared>,
 }
@@ -85,6 +87,7 @@ pub(super) fn run(conn: &Connection, shared: Arc<Shared>, recent: SharedRecent) 
         st: Statements::prepare(conn, &shared.texts)?,
         lanes: Lanes::new(conn, &shared.texts)?,
         actors: Actors::new(conn, &shared.texts)?,
+        grants: Grants::new(conn, &shared.texts)?,
         recent,
         shared,
     };
@@ -155,50 +158,15 @@ impl Reader<'_> {
             None => names::look_up(&self.recent, &mut self.st[Sql::JobNamed], &guid_name(guid))?,
         };
         let Some(id) = id else { return Ok(None) };
-        let Self { st, lanes, actors, .. } = self;
-        let record = st[Sql::Record].query_row([id], |row| rows::record(row, lanes, actors)).optional()?;
+        let Self { st, lanes, actors, grants, .. } = self;
+        let record =
+            st[Sql::Record].query_row([id], |row| rows::record(row, lanes, actors, grants)).optional()?;
         Ok(record.filter(|record| record.guid == *guid))
     }
 
-    pub(super) fn list(&mut self, filter: &Filter, page: PageRequest) -> rusqlite::Result<Page> {
-        let Self { st, lanes, actors, .. } = self;
-        let submitter = match &filter.submitted_by {
-            None => None,
-            Some(name) => match actors.find(name)? {
-                None => return Ok(Page::default()),
-                known => known,
-            },
-        };
-        let after = page.after.map_or(0, row_id);
-        // One more than is looked at says whether there is a next page.
-        let budget = i64::try_from(page.row_budget.max(1)).unwrap_or(i64::MAX - 1);
-        let mut rows = st[Sql::List].query(params![after, budget + 1])?;
-        let mut found = Page::default();
-        let (mut looked, mut last) = (0, page.after);
-        while let Some(row) = rows.next()? {
-            if looked == budget || found.records.len() >= page.limit {
-                found.next = last;
-                break;
-            }
-            looked += 1;
-            last = Some(job_id(row.get(0)?));
-            // The cheap conditions first: the rest of the row is decoded only if they hold.
-            let state = filter.state.map(State::code);
-            if state.is_some_and(|state| row.get(1) != Ok(state))
-                || submitter.is_some_and(|submitter| row.get(11) != Ok(Some(submitter)))
-            {
-                continue;
-            }
-            let record = rows::record(row, lanes, actors)?;
-            if matches(&record, filter) {
-                found.records.push(record);
-            }
-        }
-        Ok(found)
-    }
-
     pub(super) fn counts(&mut self) -> rusqlite::Result<Counts> {
-        let mut counts = Counts::default();
+        let quarantined: i64 = self.st[Sql::Quarantined].query_row([], |row| row.get(0))?;
+        let mut counts = Counts { quarantined: u64::try_from(quarantined).unwrap_or(0), ..Counts::default() };
         let mut rows = self.st[Sql::Counts].query([])?;
         while let Some(row) = rows.next()? {
             if let Some(state) = State::from_code(row.get(1)?) {
@@ -212,14 +180,6 @@ impl Reader<'_> {
     pub(super) fn bookmark(&mut self, name: &str) -> rusqlite::Result<Option<Vec<u8>>> {
         self.st[Sql::Bookmark].query_row([name], |row| row.get(0)).optional()
     }
-}
-
-fn matches(record: &JobRecord, filter: &Filter) -> bool {
-    filter.queue.as_ref().is_none_or(|queue| *queue == record.queue)
-        && filter.label.as_ref().is_none_or(|(name, value)| record.labels.get(name) == Some(value))
-        && filter.delivery.is_none_or(|delivery| delivery == record.delivery)
-        && filter.from.is_none_or(|from| record.run_at >= from)
-        && filter.to.is_none_or(|to| record.run_at < to)
 }
 
 fn note(list: &Mutex<BTreeSet<i64>>, row: i64) {

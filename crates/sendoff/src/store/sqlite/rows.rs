@@ -6,10 +6,13 @@ use std::{collections::BTreeMap, sync::Arc};
 use rusqlite::{Row, types::FromSql};
 use serde::{Deserialize, de::IgnoredAny};
 
-use super::lanes::{Actors, Lanes};
+use super::{
+    grants::Grants,
+    lanes::{Actors, Lanes},
+};
 use crate::{
     guid::Guid,
-    job::{Delivery, ErrorClass, Header, Job, JobId, JobRecord, Lane, LastError, Receipt},
+    job::{Delivery, ErrorClass, Grant, Header, Job, JobId, JobRecord, Lane, LastError, Receipt},
     state::{POISON_CRASHES, State},
     time::Timestamp,
 };
@@ -62,8 +65,13 @@ pub(super) struct Kept {
     pub(super) job: Option<Job>,
 }
 
-/// Reads the columns of a `Job` or `Record` statement.
-pub(super) fn kept(row: &Row<'_>, lanes: &mut Lanes<'_>, actors: &mut Actors<'_>) -> rusqlite::Result<Kept> {
+/// Reads the columns of a `Job` statement.
+pub(super) fn kept(
+    row: &Row<'_>,
+    lanes: &mut Lanes<'_>,
+    actors: &mut Actors<'_>,
+    grants: &mut Grants<'_>,
+) -> rusqlite::Result<Kept> {
     let mut cells = Cells { row, broken: false };
     let lane_id: i64 = cells.get(2);
     let lane = lanes.get(lane_id)?;
@@ -82,18 +90,19 @@ pub(super) fn kept(row: &Row<'_>, lanes: &mut Lanes<'_>, actors: &mut Actors<'_>
         expires_at: cells.maybe_at(10),
         request,
         submitted_by: cells.actor(11, actors)?,
-        grant: None,
+        grant: cells.grant(18, grants)?,
     };
     let (state, fence, attempt, crashes) = (cells.get(1), cells.get(5), cells.get(6), cells.get(17));
     let job = (!cells.broken).then_some(job);
     Ok(Kept { state, fence, attempt, crashes, lane: lane_id, job })
 }
 
-/// Reads the columns of a `Record` or `List` statement.
+/// Reads the columns of a `Record` or `List…` statement.
 pub(super) fn record(
     row: &Row<'_>,
     lanes: &mut Lanes<'_>,
     actors: &mut Actors<'_>,
+    grants: &mut Grants<'_>,
 ) -> rusqlite::Result<JobRecord> {
     #[derive(Deserialize)]
     struct Labelled {
@@ -152,6 +161,8 @@ pub(super) fn record(
     if started_at.is_some() {
         record.receipt = Some(Receipt { status: cells.get(28), pid: cells.get(29) });
     }
+    // Not shown, but a job whose grant is unreadable never starts.
+    cells.grant(33, grants)?;
     record.quarantined |= cells.broken;
     Ok(record)
 }
@@ -225,6 +236,14 @@ impl Cells<'_> {
     fn no_lane(&mut self) -> Arc<Lane> {
         self.broken = true;
         Arc::new(Lane { queue: "".into(), starter: "".into(), destination: None })
+    }
+
+    /// One that cannot be decoded is never taken for none: that would allow more.
+    fn grant(&mut self, column: usize, grants: &mut Grants<'_>) -> rusqlite::Result<Option<Arc<Grant>>> {
+        let Some(id) = self.get::<Option<i64>>(column) else { return Ok(None) };
+        let grant = grants.get(id)?;
+        self.broken |= grant.is_none();
+        Ok(grant)
     }
 
     fn actor(&mut self, column: usize, actors: &mut Actors<'_>) -> rusqlite::Result<Option<Arc<str>>> {

@@ -22,7 +22,7 @@ macro_rules! statements {
     };
 }
 
-/// The columns that [`rows::kept`](super::rows::kept) reads.
+/// The columns that [`rows::kept`](super::rows::kept) reads, but for the grant.
 macro_rules! job_columns {
     () => {
         "id, state, lane, priority, delivery, fence, attempt, max_attempts, queued_at, run_at, \
@@ -37,8 +37,15 @@ macro_rules! record_columns {
             job_columns!(),
             ", possible_duplicate, next_at, ended_at, cancel_requested_at, \
              claimed_at, node, starting_at, started_at, wait_us, clock_skew_us, receipt_status, \
-             receipt_pid, error_class, error_message, error_at"
+             receipt_pid, error_class, error_message, error_at, granted"
         )
+    };
+}
+
+/// A page of records: from row ?1 on, ?2 at most.
+macro_rules! list {
+    ($which:literal) => {
+        concat!("SELECT ", record_columns!(), " FROM job WHERE ", $which, " LIMIT ?2")
     };
 }
 
@@ -66,7 +73,7 @@ statements! {
     Peek: "SELECT state, lane FROM job WHERE id = ?1";
     Identity: "SELECT guid, own_guid, idempotency_key, request FROM job WHERE id = ?1";
     OwnGuid: "SELECT id FROM job WHERE guid = ?1 AND own_guid = 1";
-    Job: concat!("SELECT ", job_columns!(), " FROM job WHERE id = ?1");
+    Job: concat!("SELECT ", job_columns!(), ", granted FROM job WHERE id = ?1");
     Record: concat!("SELECT ", record_columns!(), " FROM job WHERE id = ?1");
     Header: "SELECT id, lane, priority, next_at, crashes FROM job
              WHERE id = ?1 AND state = 0 AND quarantined = 0";
@@ -74,8 +81,8 @@ statements! {
     // T1, and T2 with it.
     Insert: "INSERT INTO job (id, state, lane, priority, delivery, fence, attempt, max_attempts,
                  queued_at, run_at, next_at, expires_at, claimed_at, node, submitted_by,
-                 own_guid, guid, idempotency_key, request)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8, ?9, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
+                 own_guid, guid, idempotency_key, request, granted)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8, ?9, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)";
     // T2.
     Claim: "UPDATE job SET state = 1, fence = fence + 1, attempt = attempt + 1,
                 claimed_at = ?2, node = ?3, starting_at = NULL
@@ -156,7 +163,7 @@ statements! {
     Ended: "SELECT id FROM job WHERE state BETWEEN 2 AND 5 AND ended_at < ?1
                 AND (?2 IS NULL OR submitted_by = ?2)
             ORDER BY ended_at LIMIT ?3";
-    EndedUnknown: "SELECT id FROM job WHERE state = 6 AND ended_at < ?1
+    EndedUnknown: "SELECT id FROM job INDEXED BY job_unknown WHERE state = 6 AND ended_at < ?1
                        AND (?2 IS NULL OR submitted_by = ?2)
                    ORDER BY ended_at LIMIT ?3";
     LeftStarting: "SELECT id, fence FROM job WHERE state = 1 ORDER BY id";
@@ -178,8 +185,19 @@ statements! {
                 ORDER BY queue, starter, destination";
 
     // What people read.
-    List: concat!("SELECT ", record_columns!(), " FROM job WHERE id > ?1 ORDER BY id LIMIT ?2");
+    List: list!("id > ?1 ORDER BY id");
+    ListNewest: list!("id < ?1 ORDER BY id DESC");
+    // States with an index in the order of insertion: few rows among many.
+    ListStarting: list!("state = 1 AND id > ?1 ORDER BY id");
+    ListStartingNewest: list!("state = 1 AND id < ?1 ORDER BY id DESC");
+    ListUnknown: list!("state = 6 AND id > ?1 ORDER BY id");
+    ListUnknownNewest: list!("state = 6 AND id < ?1 ORDER BY id DESC");
     Counts: "SELECT queue, state, n FROM counts WHERE n <> 0";
+    Quarantined: "SELECT count(*) FROM job WHERE quarantined = 1";
+    QueueLimits: "SELECT queue, limits FROM queue_limits";
+    SetQueueLimits: "INSERT INTO queue_limits (queue, limits) VALUES (?1, ?2)
+                     ON CONFLICT (queue) DO UPDATE SET limits = excluded.limits";
+    ForgetQueueLimits: "DELETE FROM queue_limits WHERE queue = ?1";
     Bookmark: "SELECT value FROM bookmark WHERE name = ?1";
     SetBookmark: "INSERT INTO bookmark (name, value) VALUES (?1, ?2)
                   ON CONFLICT (name) DO UPDATE SET value = excluded.value";
@@ -196,6 +214,9 @@ statements! {
     ActorId: "SELECT id FROM actor WHERE name = ?1";
     ActorText: "SELECT name FROM actor WHERE id = ?1";
     NewActor: "INSERT INTO actor (name) VALUES (?1)";
+    GrantId: "SELECT id FROM granted WHERE reach = ?1";
+    GrantText: "SELECT reach FROM granted WHERE id = ?1";
+    NewGrant: "INSERT INTO granted (reach) VALUES (?1)";
 
     // Names that clients chose.
     JobNamed: "SELECT job FROM name_index WHERE name = ?1";
@@ -255,13 +276,15 @@ impl<'c> IndexMut<Sql> for Statements<'c> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::open::MIGRATIONS, *};
 
     /// Cost must not grow with the number of jobs, nor a step sort what it does not return.
     #[test]
     fn every_statement_on_jobs_is_a_search_in_the_order_of_an_index() {
         let conn = Connection::open_in_memory().unwrap();
-        conn.execute_batch(include_str!("sql/0001_jobs.sql")).unwrap();
+        for migration in MIGRATIONS {
+            conn.execute_batch(migration).unwrap();
+        }
         let mut searched = 0;
         for (name, text) in TEXTS.iter().filter(|(_, text)| text.contains(" job")) {
             let mut explain = conn.prepare(&format!("EXPLAIN QUERY PLAN {text}")).unwrap();

@@ -13,6 +13,7 @@ use super::{
     SqliteOptions,
     checkpoint::Checkpointer,
     failure::Failure,
+    grants::Grants,
     lanes::{Actors, Lanes},
     names::Names,
     reader::Request,
@@ -89,6 +90,7 @@ pub(super) struct Writer<'c> {
     pub(super) st: Statements<'c>,
     pub(super) lanes: Lanes<'c>,
     pub(super) actors: Actors<'c>,
+    pub(super) grants: Grants<'c>,
     pub(super) names: Names<'c>,
     pub(super) next_id: i64,
     /// Rows that were starting when the store was opened, with their fences.
@@ -121,6 +123,7 @@ impl<'c> Writer<'c> {
         Ok(Self {
             lanes: Lanes::new(conn, texts)?,
             actors: Actors::new(conn, texts)?,
+            grants: Grants::new(conn, texts)?,
             names: Names::open(conn, texts, options.names_in_memory)?,
             next_id: last_id + 1,
             left,
@@ -324,6 +327,7 @@ impl<'c> Writer<'c> {
         self.left_done = 0;
         self.lanes.forget();
         self.actors.forget();
+        self.grants.forget();
         self.names.rolled_back();
     }
 

@@ -112,8 +112,8 @@ impl Row {
         let facts = |job: &Job| {
             let Job { guid, own_guid: _, idempotency_key, lane, priority, delivery, max_attempts, .. } =
                 job.clone();
-            let Job { queued_at, run_at: _, expires_at, request, submitted_by, .. } = job.clone();
-            let names = (guid, idempotency_key, lane, request, submitted_by);
+            let Job { queued_at, run_at: _, expires_at, request, submitted_by, grant, .. } = job.clone();
+            let names = (guid, idempotency_key, lane, request, submitted_by, grant);
             (names, priority, delivery, max_attempts, queued_at, expires_at)
         };
         assert_eq!(facts(job), facts(&self.job), "the job as claimed");

@@ -43,7 +43,12 @@ impl Model {
         for limit in [3, ALL] {
             let listed = self.list(Filter::default(), limit, ALL).await;
             assert_eq!(listed, records, "all records, {limit} a page");
+            let mut listed = self.list_newest(Filter::default(), limit, ALL).await;
+            listed.reverse();
+            assert_eq!(listed, records, "all records from the newest, {limit} a page");
         }
+        let queues = self.store().queues().await.expect("queues");
+        assert_eq!(queues, self.queues, "the limits of queues");
         let counts = self.store().counts().await.expect("counts");
         let listed = records.iter().map(|record| (&*record.queue, record.state));
         assert_eq!(counts, recount(listed), "counts, and a recount");
@@ -122,14 +127,26 @@ impl Model {
 
     /// All records that match, read in pages.
     pub async fn list(&self, filter: Filter, limit: usize, row_budget: usize) -> Vec<JobRecord> {
+        self.pages(filter, PageRequest { after: None, newest_first: false, limit, row_budget }).await
+    }
+
+    /// The same with the newest first.
+    pub async fn list_newest(&self, filter: Filter, limit: usize, row_budget: usize) -> Vec<JobRecord> {
+        self.pages(filter, PageRequest { after: None, newest_first: true, limit, row_budget }).await
+    }
+
+    async fn pages(&self, filter: Filter, request: PageRequest) -> Vec<JobRecord> {
+        let PageRequest { newest_first, limit, .. } = request;
         let mut records = Vec::new();
         let mut after = None;
         loop {
-            let request = PageRequest { after, newest_first: false, limit, row_budget };
+            let request = PageRequest { after, ..request };
             let page = self.store().list(filter.clone(), request).await.expect("list");
             assert!(page.records.len() <= limit, "{} records with a limit of {limit}", page.records.len());
             records.extend(page.records);
-            assert!(page.next.is_none() || after < page.next, "a page does not get on");
+            let gets_on =
+                |next| after.is_none_or(|after| if newest_first { next < after } else { after < next });
+            assert!(page.next.is_none_or(gets_on), "a page does not get on");
             assert!(records.len() <= self.rows().len(), "pages repeat records");
             after = page.next;
             if after.is_none() {

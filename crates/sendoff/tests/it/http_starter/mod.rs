@@ -2,6 +2,8 @@
 
 mod connections;
 mod outcomes;
+mod policy;
+mod secrets;
 mod server;
 mod tls;
 

@@ -171,3 +171,30 @@ async fn of_a_due_job_that_waits_for_a_permit() {
     idle.expect("it is told").unwrap();
     assert!(attempts.try_next().is_none());
 }
+
+#[tokio::test(start_paused = true)]
+async fn many_at_a_time_in_order_and_behind_their_submits() {
+    let starter = ScriptedStarter::by_script(|_| Plan::STARTED.taking(HOUR));
+    let (scheduler, store) = flaky(&starter, |builder| builder).await;
+    let mut guids = vec![scheduler.submit(job(0).start_timeout(2 * HOUR)).unwrap().await.unwrap().guid];
+    guids.push("00000000-0000-4000-8000-000000000001".parse().unwrap());
+    // Not one of these has reached the loop when the cancel is asked for.
+    let waiting: Vec<_> = (0..2_500).map(|n| scheduler.submit(job(n).delay(HOUR)).unwrap()).collect();
+    guids.extend(waiting.iter().map(|submission| submission.guid()));
+    let verdicts = scheduler.cancel_many(guids.clone()).await.unwrap();
+    assert_eq!(verdicts.len(), guids.len());
+    assert!(matches!(&verdicts[0], CancelVerdict::TooLate(record) if record.guid == guids[0]));
+    assert!(matches!(verdicts[1], CancelVerdict::NotFound));
+    for (verdict, guid) in verdicts.iter().zip(&guids).skip(2) {
+        assert!(matches!(verdict, CancelVerdict::Cancelled { id: Some(_), record } if record.guid == *guid));
+    }
+    assert_eq!(store.calls(Method::Cancel), 3, "a thousand in each call");
+    assert!(scheduler.cancel_many(Vec::new()).await.unwrap().is_empty());
+    // Singles that come together go together, and each gets its own answer.
+    let more: Vec<_> = (0..10).map(|n| scheduler.submit(job(n).delay(HOUR)).unwrap().guid()).collect();
+    let answers = futures_util::future::join_all(more.iter().map(|guid| scheduler.cancel(*guid))).await;
+    for (answer, guid) in answers.into_iter().zip(more) {
+        assert!(matches!(answer, Ok(CancelVerdict::Cancelled { record, .. }) if record.guid == guid));
+    }
+    assert_eq!(store.calls(Method::Cancel), 4);
+}

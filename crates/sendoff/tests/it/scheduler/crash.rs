@@ -138,6 +138,9 @@ fn deadlines_and_due_times_that_passed_meanwhile() {
         let clock = sendoff::time::TokioClock::starting_at(super::wall().saturating_add(2 * HOUR));
         let scheduler =
             Scheduler::builder().store(store).starter(starter.clone()).clock(clock).start().await.unwrap();
+        super::quiet().await;
+        assert!(starter.order().is_empty(), "it is paused still");
+        scheduler.set_queue_limits("default", None).await.unwrap();
         scheduler.idle().await.unwrap();
         let counts = scheduler.counts().await.unwrap();
         assert_eq!((counts.total(State::Expired), counts.total(State::Started)), (1, 4_998));

@@ -7,9 +7,12 @@ mod crash;
 mod faults;
 mod limits;
 mod lives;
+mod observed;
 mod outcomes;
+mod queues;
 #[cfg(feature = "sqlite")]
 mod random;
+mod reschedule;
 mod stop;
 
 use std::{sync::Arc, time::Duration};

@@ -255,6 +255,7 @@ impl World {
                     .set_queue_limits(["a", "b"][self.random.usize(..2)], Some(limits))
                     .await
                     .expect("it is open");
+                scheduler.set_max_in_flight(self.random.usize(1..5)).expect("it is open");
             }
             15 => {
                 let methods = [
@@ -440,6 +441,10 @@ impl World {
         let runtime = self.runtime();
         runtime.block_on(async {
             let (scheduler, store) = self.scheduler().await;
+            // What an operator sets lasts.
+            for queue in ["a", "b"] {
+                scheduler.set_queue_limits(queue, None).await.expect("it is open");
+            }
             let patience = Duration::from_secs(if self.kept.is_paused() { 1_000_000 } else { 60 });
             let idle = tokio::time::timeout(patience, scheduler.idle()).await;
             idle.unwrap_or_else(|_| panic!("I13: jobs are left over")).expect("no error");

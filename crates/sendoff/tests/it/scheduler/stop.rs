@@ -149,3 +149,60 @@ async fn answers_that_never_come_hold_up_a_stop_for_a_time_only() {
         drop(held);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_while_it_stops_is_answered() {
+    let (scheduler, store) = flaky(&starter(), |builder| builder).await;
+    scheduler.submit(job(1)).unwrap().await.unwrap();
+    assert!(!scheduler.is_stopping());
+    // On its way to the store when the stop comes.
+    let held = store.hold(Method::Insert);
+    let on_its_way = scheduler.submit(job(0).delay(HOUR)).unwrap();
+    held.reached().await;
+    // In the inbox, before and behind the stop.
+    let before = scheduler.submit(job(0).delay(HOUR)).unwrap();
+    let batch = sendoff::Batch::itemised((0..3).map(|n| job(n).delay(HOUR)).collect());
+    let (stopped, first, second, third, cancelled, ()) = tokio::join!(
+        scheduler.shutdown(20 * SECOND),
+        on_its_way,
+        before,
+        scheduler.submit_batch(batch),
+        scheduler.cancel(sendoff::Guid::from_bytes([7; 16])),
+        async {
+            assert!(scheduler.is_stopping());
+            assert!(scheduler.submit(job(0)).unwrap_err().is_closed());
+            quiet().await;
+            held.release();
+        }
+    );
+    assert!(first.unwrap().created, "it was on its way");
+    assert!(second.unwrap().created, "it came before the stop");
+    assert!(third.unwrap_err().is_closed());
+    assert!(matches!(cancelled.unwrap(), sendoff::ports::CancelVerdict::NotFound));
+    assert_eq!(stopped.unwrap(), ShutdownReport::default());
+    assert!(scheduler.is_stopping() && scheduler.in_flight() == 0);
+    assert!(scheduler.cancel_many(vec![sendoff::Guid::from_bytes([7; 16])]).await.unwrap_err().is_closed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poisoned_store_is_told_to_the_host_and_to_all_who_wait() {
+    for method in [Method::Insert, Method::Cancel, Method::Settle, Method::SetQueue] {
+        let (scheduler, store) = flaky(&starter(), |builder| builder).await;
+        let waiting = scheduler.submit(job(1).delay(HOUR)).unwrap();
+        let guid = waiting.guid();
+        let waiting = waiting.started();
+        store.fail(method, Why::Fatal, 1);
+        let asked = async {
+            // One of them meets the poison; the others find it or come before it.
+            let settled = scheduler.submit(job(0).delay(SECOND)).unwrap().await.map(drop);
+            let cancelled = scheduler.cancel_many(vec![guid; 2_000]).await.map(drop);
+            let limits = scheduler.set_queue_limits("q", None).await;
+            [settled, cancelled, limits].into_iter().filter_map(Result::err).collect::<Vec<_>>()
+        };
+        let (fatal, errors, _) = tokio::join!(scheduler.fatal(), asked, waiting);
+        assert!(fatal.is_fatal() && scheduler.is_stopping(), "{method:?}");
+        assert!(errors.iter().all(sendoff::Error::is_fatal), "{method:?}: {errors:?}");
+        assert!(scheduler.submit(job(0)).unwrap_err().is_fatal(), "{method:?}");
+        assert!(scheduler.shutdown(SECOND).await.unwrap_err().is_fatal());
+    }
+}

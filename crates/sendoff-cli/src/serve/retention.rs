@@ -1,0 +1,66 @@
+//! Records do not stay for ever. They go a few at a time, from the first second on.
+
+use std::time::Duration;
+
+use sendoff::{
+    Result, Scheduler, State, Timestamp,
+    ports::Prune,
+    time::{Clock, SystemClock},
+};
+
+use super::live::Live;
+use crate::config::Retention;
+
+/// Records deleted in one step.
+const STEP: usize = 1_000;
+/// Between two steps while there is work, so that everything else goes on.
+const BREATH: Duration = Duration::from_millis(100);
+/// Until there may be work again.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// Deletes what is old enough, as long as the scheduler runs.
+pub(super) async fn keep(scheduler: Scheduler, live: Live) {
+    loop {
+        let retention = live.current().config().retention.clone();
+        let pause = match step(&scheduler, &retention, SystemClock.now()).await {
+            Ok(0) => PAUSE,
+            Ok(_) => BREATH,
+            Err(err) if err.is_closed() => return,
+            Err(err) => {
+                tracing::error!("old records could not be deleted, which is tried again: {err}");
+                PAUSE
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// At most [`STEP`] records; how many.
+async fn step(scheduler: &Scheduler, retention: &Retention, now: Timestamp) -> Result<usize> {
+    let prune = |before, unknown_too, limit| Prune { before, submitted_by: None, unknown_too, limit };
+    let pruned = scheduler.prune(prune(ago(now, retention.ended.duration()), false, STEP)).await?;
+    if pruned > 0 {
+        return Ok(pruned);
+    }
+    // Unknown ones wait for an operator at least as long as the others are kept.
+    let longest = retention.unknown.max(retention.ended).duration();
+    let pruned = scheduler.prune(prune(ago(now, longest), true, STEP)).await?;
+    if pruned > 0 {
+        return Ok(pruned);
+    }
+    let Some(most) = retention.max_final_rows else { return Ok(0) };
+    let counts = scheduler.counts().await?;
+    let ended = [State::Started, State::Failed, State::Cancelled, State::Expired];
+    let ended: u64 = ended.into_iter().map(|state| counts.total(state)).sum();
+    let excess = usize::try_from(ended.saturating_sub(most)).unwrap_or(usize::MAX);
+    if excess == 0 {
+        return Ok(0);
+    }
+    // The oldest go first.
+    scheduler.prune(prune(now, false, excess.min(STEP))).await
+}
+
+fn ago(now: Timestamp, span: Duration) -> Timestamp {
+    let micros = i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
+    Timestamp::from_micros(now.as_micros().saturating_sub(micros)).unwrap_or(Timestamp::MIN)
+}

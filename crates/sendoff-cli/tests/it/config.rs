@@ -1,0 +1,61 @@
+//! `sendoff config`.
+
+use serde_json::Value;
+
+use crate::harness::Place;
+
+#[test]
+fn every_value_has_its_origin() {
+    let place = Place::new();
+    place.write("conf", "listen = ['127.0.0.1:8222']\n[limits]\nmax_in_flight = 2\nmax_running = 3\n");
+    let args = ["config", "show", "--config", "conf", "--grace", "1m", "--listen", "127.0.0.1:1,[::1]:2"];
+    let mut command = place.command(args);
+    command.env("SENDOFF_LIMITS_MAX_RUNNING", "4").env("SENDOFF_ALLOW_LOCAL_NETWORKS", "");
+    let shown = place.spawn(command).end().code(0).stdout;
+    insta::assert_snapshot!("config_show", shown.replace(&place.text(""), "PLACE/"));
+    let shown = place.run([&args[..], &["--json"]].concat()).code(0).json();
+    assert_eq!(shown["grace"], serde_json::json!({"value": "1m", "origin": "--grace"}));
+    assert_eq!(shown["limits.max_in_flight"], serde_json::json!({"value": 2, "origin": "conf:3"}));
+    assert_eq!(shown["tls.key"], serde_json::json!({"value": null, "origin": "default"}));
+}
+
+#[test]
+fn the_file_is_found() {
+    let place = Place::new();
+    std::fs::create_dir_all(place.path("config/sendoff")).unwrap();
+    place.write("config/sendoff/sendoff.toml", "grace = '2s'\n");
+    let found = place.run(["config", "show", "--json"]).code(0).json();
+    assert_eq!(found["grace"]["value"], "2s");
+    place.run(["config", "check"]).code(0).stdout_has("sendoff.toml: OK");
+    place
+        .run(["config", "check", "missing.toml"])
+        .code(2)
+        .stderr_has("missing.toml: the configuration cannot");
+}
+
+#[test]
+fn everything_that_is_wrong_is_said() {
+    let place = Place::new();
+    place.write("conf", "grac = '1s'\n[limits]\nconnections = 'many'\n[allow]\nprograms = ['ls']\n");
+    let ended = place.run(["config", "check", "conf"]).code(2);
+    insta::assert_snapshot!("config_check", ended.stderr);
+    place.write("conf", "[retention]\nunknown = '7d'\n");
+    place.run(["config", "check", "conf"]).code(2).stderr_has("retention.unknown: at least 90d");
+    let ended = place.run(["config", "check", "conf", "--json"]).code(2);
+    let error: Value = serde_json::from_str(&ended.stderr).unwrap();
+    assert_eq!(error["exit_code"], 2);
+    place.run(["config", "show", "--limits-connections", "0"]).code(2).stderr_has("at least 1, found \"0\"");
+}
+
+/// What the documentation says of each key is what the program says.
+#[test]
+fn every_key_is_documented() {
+    let place = Place::new();
+    let keys = place.run(["config", "show", "--json"]).code(0).json();
+    let docs = include_str!("../../../../docs/daemon.md");
+    for key in keys.as_object().unwrap().keys() {
+        assert!(docs.contains(&format!("| `{key}` |")), "docs/daemon.md lacks {key}");
+    }
+    let rows = docs.lines().filter(|line| line.starts_with("| `") && line.matches('|').count() == 5);
+    assert_eq!(rows.count(), keys.as_object().unwrap().len());
+}
