@@ -16,7 +16,7 @@ use super::Output;
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClientCommand {
     #[command(subcommand)]
-    Submit(SubmitCommand),
+    Submit(Box<SubmitCommand>),
     Batch(BatchArgs),
     List(ListArgs),
     Show(ShowArgs),

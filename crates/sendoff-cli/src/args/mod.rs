@@ -238,12 +238,15 @@ Examples:
   sendoff run --sink examples/first.ndjson   start the jobs of a file, with an endpoint to try them on
   sendoff run jobs.ndjson                    start them; after a crash the same command continues
   sendoff run --each-line hosts.txt -- ping -c1 {}
+  sendoff submit http http://127.0.0.1:8333/ --in 3h     leave a job with a daemon
 
 Exit codes:
-  0  everything started
-  1  some job did not start
-  2  wrong usage or bad input; nothing was started from a file that was checked
-  4  the store is broken, locked, too new or cannot be reached
+  0    everything started, or was done
+  1    some job did not start, or it was too late for what was asked
+  2    wrong usage or bad input; nothing was started from a file that was checked
+  3    there is no such job or queue
+  4    the store is broken, locked, too new or cannot be reached; the daemon, too, or it refuses you
+  124  what was waited for did not happen in time
 
 Each flag can be given by the environment variable that its help names.";
 

@@ -74,8 +74,9 @@ enum Verdict {
 #[derive(Deserialize)]
 struct Line {
     guid: Option<String>,
+    /// Of an item whether it is new; of the last line how many are.
     #[serde(default)]
-    created: bool,
+    created: Value,
     problem: Option<Value>,
     items: Option<u64>,
 }
@@ -95,7 +96,7 @@ async fn send(client: &Client, chunk: Chunk) -> Result<Answered, Failure> {
                 (None, Some(problem)) => lines.push(Verdict::Refused(told(&problem))),
                 (None, None) => {
                     let guid = line.guid.ok_or_else(|| strange(&"an item has no guid"))?;
-                    lines.push(Verdict::Accepted { guid, created: line.created });
+                    lines.push(Verdict::Accepted { guid, created: line.created == true });
                 }
             }
         }

@@ -10,8 +10,8 @@ use sendoff::{
 };
 use serde::Deserialize;
 
-use super::http::{Call, Client, strange};
-use crate::failure::{Exit, Failure};
+use super::http::{Call, Client, NotOpen, strange};
+use crate::failure::Failure;
 
 /// How long a daemon that went away may take to come back.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -68,10 +68,10 @@ impl<'a> Events<'a> {
             let Some(body) = &mut self.body else {
                 match self.connect().await {
                     Ok(()) => gone_at = None,
-                    Err(failure) => {
+                    Err(NotOpen { failure, passing }) => {
                         let gone_at = *gone_at.get_or_insert_with(|| SystemClock.elapsed());
                         let gone = SystemClock.elapsed().saturating_sub(gone_at);
-                        if !self.was_there || failure.exit != Exit::Store || gone >= PATIENCE {
+                        if !self.was_there || !passing || gone >= PATIENCE {
                             return Err(failure);
                         }
                         tokio::time::sleep(PAUSE).await;
@@ -94,7 +94,7 @@ impl<'a> Events<'a> {
         }
     }
 
-    async fn connect(&mut self) -> Result<(), Failure> {
+    async fn connect(&mut self) -> Result<(), NotOpen> {
         let mut call = Call::get(&self.path);
         if let Some(last) = &self.reader.last_id {
             call = call.header("last-event-id", last);

@@ -155,6 +155,13 @@ enum Lost {
     Broken(String),
 }
 
+/// Why an answer without end did not begin.
+pub(super) struct NotOpen {
+    pub(super) failure: Failure,
+    /// It may be otherwise in a moment.
+    pub(super) passing: bool,
+}
+
 impl Client {
     /// # Errors
     /// Exit 2: what says where the daemon is cannot be used.
@@ -215,21 +222,23 @@ impl Client {
     /// Makes a call whose answer has no end.
     ///
     /// # Errors
-    /// Exit 4 if it gets no answer; else what the daemon says.
-    pub(super) async fn open(&self, call: &Call) -> Result<Incoming, Failure> {
+    /// It gets no answer, or the daemon refuses.
+    pub(super) async fn open(&self, call: &Call) -> Result<Incoming, NotOpen> {
+        let passing = |failure| NotOpen { failure, passing: true };
         let opened = timeout(call.patience, self.exchange(call)).await;
         let (response, _) = opened
             .unwrap_or_else(|_| Err(Lost::Broken(format!("no answer within {} s", call.patience.as_secs()))))
             .map_err(|lost| match lost {
-                Lost::Unreachable(failure) => failure,
-                Lost::Broken(why) => Failure::store(format!("{}: {why}", self.daemon)),
+                Lost::Unreachable(failure) => passing(failure),
+                Lost::Broken(why) => passing(Failure::store(format!("{}: {why}", self.daemon))),
             })?;
-        if response.status().is_success() {
+        let status = response.status();
+        if status.is_success() {
             return Ok(response.into_body());
         }
-        let status = response.status();
         let body = response.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-        Err(Problem::of(status, &body).failure())
+        let passing = status == StatusCode::SERVICE_UNAVAILABLE;
+        Err(NotOpen { failure: Problem::of(status, &body).failure(), passing })
     }
 
     async fn exchange(&self, call: &Call) -> Result<(Response<Incoming>, Connection), Lost> {

@@ -29,7 +29,7 @@ pub(super) async fn run(client: &Client, output: Output, command: &SubmitCommand
     let mut spec = match command {
         SubmitCommand::Http(args) => JobSpec::raw(Http::STARTER, http(args)?),
         SubmitCommand::Process(args) => JobSpec::new(&process(args)?),
-        SubmitCommand::Simulated(args) => JobSpec::new(&Simulated::new(args.delay.duration())),
+        SubmitCommand::Simulated(args) => JobSpec::new(&Simulated::new(args.takes.duration())),
         SubmitCommand::Job(args) => JobSpec::from_json(&read(&args.file)?)
             .map_err(|err| Failure::usage(format!("{}: {err}", label(&args.file))))?,
     };
@@ -51,7 +51,7 @@ pub(super) async fn run(client: &Client, output: Output, command: &SubmitCommand
     };
     let record = wait::until_final(client, record.job.guid, wait::deadline(timeout)).await?;
     wait::tell(output, &record)?;
-    Ok(wait::exit(&record))
+    wait::in_time(wait::exit(&record))
 }
 
 /// Gives a job a name that makes a second submit of it the same one, unless it has one. Whether it

@@ -44,7 +44,15 @@ pub(super) async fn run(client: &Client, output: Output, args: &WaitArgs) -> Res
         },
     )
     .await?;
-    Ok(if ran_out.get() { worse(exit, Exit::TimedOut) } else { exit })
+    in_time(if ran_out.get() { worse(exit, Exit::TimedOut) } else { exit })
+}
+
+/// Says so if it is the time that ran out.
+pub(super) fn in_time(exit: Exit) -> Result<Exit, Failure> {
+    match exit {
+        Exit::TimedOut => Err(Failure::timed_out("the time ran out; `sendoff show` says what it waits for")),
+        exit => Ok(exit),
+    }
 }
 
 /// The elapsed time of the clock at which so long has passed.

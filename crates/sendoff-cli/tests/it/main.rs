@@ -1,5 +1,11 @@
 //! The command as its users meet it: the built binary, its exit codes, what it prints.
 
+mod client_batch;
+mod client_connect;
+mod client_fake;
+mod client_jobs;
+mod client_submit;
+mod client_watch;
 mod config;
 mod each_line;
 mod endpoint;

@@ -36,6 +36,7 @@ impl SubmitCommand {
 #[command(after_help = help::SUBMIT_HTTP)]
 pub(crate) struct SubmitHttpArgs {
     /// Where to
+    #[arg(id = "target", value_name = "URL")]
     pub(crate) url: String,
 
     /// The method
@@ -117,7 +118,7 @@ pub(crate) struct SubmitProcessArgs {
 pub(crate) struct SubmitSimulatedArgs {
     /// How long the start takes
     #[arg(value_name = "TIME")]
-    pub(crate) delay: Span,
+    pub(crate) takes: Span,
 
     #[command(flatten)]
     pub(crate) options: JobOptions,
