@@ -371,7 +371,7 @@ impl Dispatcher {
                 // It was due before the wall clock stepped back; no scan would find it.
                 self.window.add(header);
             } else if self.is_taken(header.id) {
-                self.again.insert(header.id, header);
+                self.found_again(header);
             } else if header.alone {
                 self.alone.insert(header.id, header);
             } else {
@@ -379,6 +379,16 @@ impl Dispatcher {
             }
         }
         self.board.refilled(lane, ranks, complete);
+    }
+
+    /// Found due while it is claiming or in flight. Of several times the earliest is kept: after the
+    /// wall clock stepped back a later one may not have come yet.
+    fn found_again(&mut self, header: Header) {
+        match self.again.get_mut(&header.id) {
+            Some(known) if known.next_at <= header.next_at => {}
+            Some(known) => *known = header,
+            None => drop(self.again.insert(header.id, header)),
+        }
     }
 
     fn is_taken(&self, id: JobId) -> bool {
@@ -488,7 +498,7 @@ impl Dispatcher {
                     }
                     if self.is_taken(id) {
                         self.board.withdrawn(lane, true, now.elapsed);
-                        self.again.insert(id, header);
+                        self.found_again(header);
                         continue;
                     }
                     self.claiming.insert(id, (lane, header));
