@@ -11,3 +11,4 @@ mod resume;
 mod sink;
 mod stores;
 mod stream;
+mod walkthrough;
