@@ -1,5 +1,8 @@
 //! A place of its own for each test, and the command in it.
 
+mod daemon;
+mod http;
+
 use std::{
     ffi::OsStr,
     fmt::Write as _,
@@ -10,6 +13,10 @@ use std::{
 };
 
 use serde_json::Value;
+
+pub(crate) use daemon::Daemon;
+#[expect(unused_imports, reason = "for tests of the API and the client")]
+pub(crate) use http::{Answer, Door};
 
 /// A directory with nothing in it, which is the command's working directory and state directory.
 pub(crate) struct Place {
@@ -74,6 +81,8 @@ impl Place {
             .args(args)
             .current_dir(self.dir.path())
             .env("XDG_STATE_HOME", self.path("state"))
+            .env("XDG_CONFIG_HOME", self.path("config"))
+            .env("XDG_RUNTIME_DIR", self.path("runtime"))
             .env("RUST_BACKTRACE", "0")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
