@@ -7,6 +7,7 @@ mod harness;
 mod input;
 mod interrupt;
 mod output;
+mod proof;
 mod resume;
 mod sink;
 mod stores;

@@ -27,12 +27,11 @@ fn the_page_shows_what_happens() {
     let mut wrong = Vec::new();
     let mut steps = 0;
     for block in page.blocks() {
+        let console = matches!(block, Block::Console(_));
         for step in block.steps() {
             let asked = names.actual(&step.asked);
-            let came = match block {
-                Block::Console(_) => shell.run(&asked),
-                Block::Http(_) => web::ask(&shell.socket(), &asked, &step.shown),
-            };
+            let came =
+                if console { shell.run(&asked) } else { web::ask(&shell.socket(), &asked, &step.shown) };
             steps += 1;
             if !names.learn(&step.shown, &came) {
                 wrong.push(format!(
