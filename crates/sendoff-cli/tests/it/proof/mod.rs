@@ -1,0 +1,43 @@
+//! What the daemon promises, judged from outside: by an endpoint that counts its requests and by a
+//! file to which processes write. Short here; the long runs are
+//!
+//! `SENDOFF_KILLS=200 SENDOFF_JOBS=10000 cargo test --release -p sendoff-cli --test it proof::kill -- --nocapture`
+//! `SENDOFF_RACES=100000 cargo test --release -p sendoff-cli --test it proof::race -- --nocapture`
+
+mod caller;
+mod judge;
+mod kill;
+mod race;
+
+/// A figure that the environment may raise.
+fn figure(name: &str, short: usize) -> usize {
+    std::env::var(name)
+        .map_or(short, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text:?} is no number")))
+}
+
+/// A seed that is printed, so that a run's random choices can be made again: `SENDOFF_SEED`.
+fn seed() -> u64 {
+    let seed = std::env::var("SENDOFF_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = seed.unwrap_or_else(|| u64::from(std::process::id()) * 2_654_435_761 % 1_000_000_007);
+    println!("SENDOFF_SEED={seed}");
+    seed
+}
+
+/// Marsaglia's xorshift64: enough chance for moments and choices.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+
+    /// A guid of version 4.
+    fn guid(&mut self) -> String {
+        let (high, low) = (self.below(u64::MAX), self.below(u64::MAX));
+        let bytes = (u128::from(high) << 64) | u128::from(low);
+        uuid::Builder::from_random_bytes(bytes.to_be_bytes()).into_uuid().to_string()
+    }
+}

@@ -1,0 +1,154 @@
+//! Whether two texts say the same, but for names and figures that differ from run to run.
+
+use std::collections::BTreeMap;
+
+/// Which name of the page stands for which name of this run.
+#[derive(Default)]
+pub(super) struct Names(BTreeMap<String, String>);
+
+impl Names {
+    /// The text with the names of this run.
+    pub(super) fn actual(&self, text: &str) -> String {
+        // The longest first: a guid's end may be used by itself.
+        let mut names: Vec<_> = self.0.iter().collect();
+        names.sort_by_key(|(page, _)| std::cmp::Reverse(page.len()));
+        names.into_iter().fold(text.to_owned(), |text, (page, actual)| text.replace(page, actual))
+    }
+
+    /// Takes note of the names in what the page shows and in what came; whether the two agree.
+    pub(super) fn learn(&mut self, shown: &str, came: &str) -> bool {
+        let (shown, came) = (tokens(shown), tokens(came));
+        let same =
+            shown.len() == came.len() && shown.iter().zip(&came).all(|(shown, came)| shown.kind == came.kind);
+        for (shown, came) in shown.iter().zip(&came) {
+            if shown.kind != came.kind || !matches!(shown.kind.as_str(), "<guid>" | "<secret>" | "<cursor>") {
+                continue;
+            }
+            self.0.insert(shown.text.clone(), came.text.clone());
+            if shown.kind == "<guid>" {
+                self.0.insert(end(&shown.text), end(&came.text));
+            }
+        }
+        same
+    }
+}
+
+fn end(guid: &str) -> String {
+    guid[guid.len() - 8..].to_owned()
+}
+
+/// A word as it stands, and as what it counts.
+struct Token {
+    kind: String,
+    text: String,
+}
+
+/// Keys of JSON, and words before figures, whose numbers are as they happen to be.
+const VARYING: [&str; 6] =
+    ["wait_us", "took_us", "pid", "uptime_seconds", "oldest_overdue_seconds", "clock_skew_us"];
+
+fn tokens(text: &str) -> Vec<Token> {
+    let mut tokens: Vec<Token> = Vec::new();
+    let mut key = String::new();
+    for line in text.lines() {
+        let metric = line.starts_with("sendoff_");
+        for word in words(line) {
+            let varies = VARYING.contains(&key.as_str()) || metric;
+            let kind = kind(&word, varies, key == "next_cursor");
+            if word.chars().any(|c| c.is_ascii_alphabetic() || c == '_') {
+                key.clone_from(&word);
+            }
+            let repeats = kind == "<span>" && tokens.last().is_some_and(|last| last.kind == "<span>");
+            if !repeats {
+                tokens.push(Token { kind, text: word });
+            }
+        }
+    }
+    tokens
+}
+
+/// The line in words and single signs; white space and the lines of tables count for nothing.
+fn words(line: &str) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    let mut open = false;
+    for c in line.chars() {
+        let part = c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | ':' | '+');
+        if part && open {
+            words.last_mut().unwrap().push(c);
+        } else if !c.is_whitespace() && !('\u{2500}'..='\u{259f}').contains(&c) {
+            words.push(c.to_string());
+        }
+        open = part;
+    }
+    for word in &mut words {
+        let bare = word.trim_end_matches([':', '.']).len();
+        word.truncate(bare.max(1));
+    }
+    words.retain(|word| word.chars().any(|c| c != '-'));
+    words
+}
+
+fn kind(word: &str, varies: bool, cursor: bool) -> String {
+    let number = word.parse::<f64>().is_ok() && word.starts_with(|c: char| c.is_ascii_digit());
+    let digits = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
+    let sizes: Vec<_> = word.split('-').map(str::len).collect();
+    let hex = word.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
+    if sizes == [8, 4, 4, 4, 12] && hex {
+        "<guid>".into()
+    } else if word.len() >= 10 && digits(&word[..4]) && word[4..].starts_with('-') && digits(&word[5..7]) {
+        "<time>".into()
+    } else if word.starts_with("sdo_") {
+        "<secret>".into()
+    } else if cursor {
+        if word == "null" { "null".into() } else { "<cursor>".into() }
+    } else if number && varies {
+        "<number>".into()
+    } else if is_span(word) {
+        "<span>".into()
+    } else {
+        word.to_owned()
+    }
+}
+
+/// `2h`, `59m`, `1.5ms`, `1h30m`.
+fn is_span(word: &str) -> bool {
+    let mut rest = word;
+    let mut parts = 0;
+    while !rest.is_empty() {
+        let figures = rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+        if figures.len() == rest.len() {
+            return false;
+        }
+        let Some(unit) =
+            ["us", "µs", "ms", "s", "m", "h", "d"].iter().find(|unit| figures.starts_with(**unit))
+        else {
+            return false;
+        };
+        rest = &figures[unit.len()..];
+        parts += 1;
+    }
+    parts > 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Names;
+
+    #[test]
+    fn names_and_figures_may_differ_and_nothing_else() {
+        let mut names = Names::default();
+        assert!(names.learn(
+            "job 0193aaaa-0000-7000-8000-00000000beef\ndue in 2h 59m 59s  2026-11-24T20:00:00Z \"wait_us\": 17",
+            "job 0194bbbb-0000-7000-8000-00000000cafe\ndue in   3h  2027-01-01T00:00:00Z \"wait_us\": 170",
+        ));
+        assert_eq!(names.actual("sendoff show 0000beef"), "sendoff show 0000cafe");
+        for (shown, came) in [
+            ("created 3", "created 4"),
+            ("pending", "started"),
+            ("a b", "a"),
+            ("\"attempt\": 1", "\"attempt\": 2"),
+        ] {
+            assert!(!names.learn(shown, came), "{shown} | {came}");
+        }
+    }
+}
