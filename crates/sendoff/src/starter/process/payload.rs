@@ -40,7 +40,14 @@ pub struct Process {
     /// entries of it. `SENDOFF_GUID`, `SENDOFF_QUEUE`, `SENDOFF_ATTEMPT` and `SENDOFF_DUE_AT` are
     /// sendoff's.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[cfg_attr(feature = "schema", schemars(extend("propertyNames" = {"pattern": "^[^=\\u0000]+$"})))]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(
+            description = "Added to the environment that the starter gives, or replacing entries of it. \
+                           SENDOFF_GUID, SENDOFF_QUEUE, SENDOFF_ATTEMPT and SENDOFF_DUE_AT are sendoff's.",
+            extend("propertyNames" = {"pattern": r"^[^=\u0000]+$"})
+        )
+    )]
     pub env: BTreeMap<String, String>,
     /// The working directory, absolute; sendoff's own by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
