@@ -3,7 +3,8 @@
 
 use super::kind::Kind;
 
-/// One key. `a.b_c` is the flag `--a-b-c` and the variable `SENDOFF_A_B_C`.
+/// One key. `a.b_c` is the flag `--a-b-c` and the variable `SENDOFF_A_B_C`; a limit goes by its own
+/// name, `--max-in-flight`, as for `run`.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Key {
     pub(crate) name: &'static str,
@@ -186,11 +187,15 @@ impl Key {
 
     /// Its flag, without the hyphens in front.
     pub(crate) fn flag(&self) -> String {
-        self.name.replace(['.', '_'], "-")
+        self.spoken().replace(['.', '_'], "-")
     }
 
     pub(crate) fn variable(&self) -> String {
-        format!("SENDOFF_{}", self.name.replace('.', "_").to_uppercase())
+        format!("SENDOFF_{}", self.spoken().replace('.', "_").to_uppercase())
+    }
+
+    fn spoken(&self) -> &'static str {
+        self.name.strip_prefix("limits.").unwrap_or(self.name)
     }
 
     /// The table that it stands in; empty for the first.

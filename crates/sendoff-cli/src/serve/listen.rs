@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tokio::net::{TcpListener, UnixListener, UnixSocket};
+use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket};
 
 use crate::failure::Failure;
 
@@ -84,9 +84,17 @@ fn remove_stale(path: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Listens by TCP.
-pub(super) async fn tcp(address: SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address).await.map_err(|err| {
+/// Listens by TCP. A burst of connections finds room to wait: one that does not is tried again by
+/// its client's kernel only after a second.
+pub(super) fn tcp(address: SocketAddr) -> Result<TcpListener, Failure> {
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // A daemon that is started again need not wait until old connections are forgotten.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().map_err(|err| {
         let advice = match err.kind() {
             io::ErrorKind::AddrInUse => "; something listens there already: choose another port",
             io::ErrorKind::PermissionDenied => "; ports below 1024 are for root: choose another",

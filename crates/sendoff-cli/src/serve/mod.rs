@@ -44,7 +44,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<ExitCode, Failure> {
     let tls = Tls::load(&config)?;
     let keyring = Arc::new(Keyring::open(config.tokens.clone())?);
     let store = engine::open(&config)?;
-    let doors = doors(&config, tls.as_ref()).await?;
+    let doors = doors(&config, tls.as_ref())?;
     let policy =
         SharedPolicy::new(config.policy()).hint("the daemon's configuration says what is, under [allow]");
     let metrics = Metrics::new();
@@ -120,13 +120,13 @@ async fn stop_again(signals: &mut Signals) {
 }
 
 /// Opens every place where connections come in.
-async fn doors(config: &Config, tls: Option<&Tls>) -> Result<Vec<Door>, Failure> {
+fn doors(config: &Config, tls: Option<&Tls>) -> Result<Vec<Door>, Failure> {
     let mut doors = Vec::new();
     if let Some(path) = config.socket() {
         doors.push(Door::Unix(listen::unix(path)?));
     }
     for address in &config.listen {
-        doors.push(Door::Tcp(listen::tcp(*address).await?, tls.cloned()));
+        doors.push(Door::Tcp(listen::tcp(*address)?, tls.cloned()));
     }
     Ok(doors)
 }
