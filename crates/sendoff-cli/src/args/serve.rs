@@ -14,7 +14,7 @@ use crate::{
 /// Run the daemon: the engine and its HTTP API
 ///
 /// It listens on a unix socket that only its own user and root can use, and by TCP if asked to.
-/// Each flag is also a key of the configuration (`--limits-connections` is `connections` in the
+/// Each flag is also a key of the configuration (`--connections` is `connections` in the
 /// table `[limits]`); flags beat SENDOFF_* variables, which beat the file, which beats the
 /// defaults.
 #[derive(Debug, Args)]

@@ -10,7 +10,7 @@ fn every_value_has_its_origin() {
     place.write("conf", "listen = ['127.0.0.1:8222']\n[limits]\nmax_in_flight = 2\nmax_running = 3\n");
     let args = ["config", "show", "--config", "conf", "--grace", "1m", "--listen", "127.0.0.1:1,[::1]:2"];
     let mut command = place.command(args);
-    command.env("SENDOFF_LIMITS_MAX_RUNNING", "4").env("SENDOFF_ALLOW_LOCAL_NETWORKS", "");
+    command.env("SENDOFF_MAX_RUNNING", "4").env("SENDOFF_ALLOW_LOCAL_NETWORKS", "");
     let shown = place.spawn(command).end().code(0).stdout;
     // The widths of columns depend on where the place is.
     let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -47,7 +47,7 @@ fn everything_that_is_wrong_is_said() {
     let ended = place.run(["config", "check", "conf", "--json"]).code(2);
     let error: Value = serde_json::from_str(&ended.stderr).unwrap();
     assert_eq!(error["exit_code"], 2);
-    place.run(["config", "show", "--limits-connections", "0"]).code(2).stderr_has("at least 1, found \"0\"");
+    place.run(["config", "show", "--connections", "0"]).code(2).stderr_has("at least 1, found \"0\"");
 }
 
 /// What the documentation says of each key is what the program says.

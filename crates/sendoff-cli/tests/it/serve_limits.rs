@@ -13,7 +13,7 @@ const TCP: &[&str] = &["--store", "memory", "--listen", "127.0.0.1:0"];
 #[test]
 fn a_head_that_drips_is_not_waited_for() {
     let place = Place::new();
-    let daemon = Daemon::start(&place, &[TCP, &["--limits-header-timeout", "300ms"]].concat());
+    let daemon = Daemon::start(&place, &[TCP, &["--header-timeout", "300ms"]].concat());
     for begin in ["", "GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: "] {
         let mut stream = TcpStream::connect(daemon.address()).unwrap();
         stream.write_all(begin.as_bytes()).unwrap();
@@ -35,7 +35,7 @@ fn a_head_that_drips_is_not_waited_for() {
 #[test]
 fn connections_that_idle_lock_nobody_out() {
     let place = Place::new();
-    let flags = ["--limits-connections", "50", "--limits-header-timeout", "1h"];
+    let flags = ["--connections", "50", "--header-timeout", "1h"];
     let daemon = Daemon::start(&place, &[TCP, &flags].concat());
     let idle: Vec<_> = (0..200).map(|_| TcpStream::connect(daemon.address()).unwrap()).collect();
     // Nobody gives up: those that have waited longest make room.
