@@ -34,6 +34,7 @@ pub(crate) use metrics::Metrics;
 
 use crate::access::Identity;
 use events::Events;
+use health::Unknown;
 use problem::{FORBIDDEN, INVALID_GUID, NO_METHOD, NO_ROUTE, Problem};
 use read::Query;
 use routes::Route;
@@ -52,6 +53,7 @@ pub(crate) struct Api {
     events: Arc<Events>,
     /// Changes of a queue's limits that read them first come one after the other.
     changing_queues: Mutex<()>,
+    unknown: Unknown,
     started: Duration,
     stopping: watch::Sender<bool>,
 }
@@ -81,6 +83,7 @@ impl Api {
             scheduler,
             metrics,
             changing_queues: Mutex::new(()),
+            unknown: Unknown::default(),
             started: SystemClock.elapsed(),
             stopping: watch::channel(false).0,
         })
