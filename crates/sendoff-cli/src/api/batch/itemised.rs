@@ -22,10 +22,11 @@ use super::{
 use crate::api::{
     Answered, Api, Call,
     body::{self, Writer},
-    problem::{CONFLICT, INVALID_JOB, Problem, STOPPING},
+    problem::{CONFLICT, INVALID_JOB, Problem, STOPPING, UNAUTHORIZED},
     read::{self, Media},
     streamed,
 };
+use crate::access::Identity;
 
 /// A chunk goes to the store when it has so many jobs, or so many bytes, or when the store is free
 /// and the client has sent no more.
@@ -90,7 +91,7 @@ pub(super) async fn submit(api: Arc<Api>, call: Call, media: Media) -> Answered 
     let stopping = api.stopping();
     let (writer, body) = body::written(2);
     let work = async move {
-        let tally = run(&scheduler, source, &writer, stopping).await;
+        let tally = run(&scheduler, &call.who, source, &writer, stopping).await;
         let Tally { items, created, existing, refused } = tally;
         tracing::debug!(target: "audit", who = %call.who.name, action = "submit_batch", items, created, existing, refused);
     };
@@ -101,6 +102,7 @@ pub(super) async fn submit(api: Arc<Api>, call: Call, media: Media) -> Answered 
 
 async fn run(
     scheduler: &Scheduler,
+    who: &Identity,
     source: Source,
     answers: &Writer,
     stopping: watch::Receiver<bool>,
@@ -113,7 +115,7 @@ async fn run(
             Source::Array(array) => feed_array(&array, feeder).await,
         }
     };
-    let (fed, stored) = future::join(feed, store(scheduler, chunks, answers, &mut tally)).await;
+    let (fed, stored) = future::join(feed, store(scheduler, who, chunks, answers, &mut tally)).await;
     let last = match stored.and(fed) {
         Ok(()) => json!({
             "items": tally.items,
@@ -184,9 +186,11 @@ async fn feed_array(array: &[u8], feeder: mpsc::Sender<Chunk>) -> Result<(), Pro
     Ok(())
 }
 
-/// Stores the chunks and answers them, until there are no more or nobody reads the answers.
+/// Stores the chunks and answers them, until there are no more, nobody reads the answers, or the
+/// caller's token is no longer good.
 async fn store(
     scheduler: &Scheduler,
+    who: &Identity,
     mut chunks: mpsc::Receiver<Chunk>,
     answers: &Writer,
     tally: &mut Tally,
@@ -194,6 +198,9 @@ async fn store(
     while let Some(chunk) = chunks.recv().await {
         if chunk.entries.is_empty() {
             continue;
+        }
+        if !who.holds() {
+            return Err(UNAUTHORIZED.says("the token is not good any more; nothing after this was accepted"));
         }
         let verdicts = match chunk.jobs.is_empty() {
             true => Vec::new(),

@@ -25,7 +25,7 @@ use sendoff::{
 use serde_json::{Value, json, value::RawValue};
 
 use super::{Api, Body, Metrics};
-use crate::access::{Identity, Scope};
+use crate::access::{Identity, Keyring, Scope, Token, Tokens};
 
 /// Begins, and then nobody knows: under at_most_once its jobs become unknown.
 struct Doubtful;
@@ -48,6 +48,42 @@ impl Starter for Doubtful {
             attempt.begin()?;
             Err::<Receipt, _>(StartError::ambiguous("nobody knows"))
         })
+    }
+}
+
+/// A token of a file, until it is revoked.
+struct Revocable {
+    dir: tempfile::TempDir,
+    keyring: Arc<Keyring>,
+    secret: String,
+}
+
+impl Revocable {
+    fn new(scope: Scope) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (token, secret) = Token::new("t", vec![scope], sendoff::Timestamp::MIN, None).unwrap();
+        let path = dir.path().join("tokens");
+        Tokens::change(&path, |tokens| {
+            tokens.all.push(token);
+            Ok(())
+        })
+        .unwrap();
+        Self { dir, keyring: Arc::new(Keyring::open(path).unwrap()), secret }
+    }
+
+    fn shown(&self) -> Identity {
+        let known = self.keyring.find(&self.secret).unwrap();
+        Identity::of_token(known, self.keyring.clone(), Arc::default())
+    }
+
+    fn revoke(&self) {
+        let path = self.dir.path().join("tokens");
+        Tokens::change(&path, |tokens| {
+            tokens.all.clear();
+            Ok(())
+        })
+        .unwrap();
+        self.keyring.look_again();
     }
 }
 
