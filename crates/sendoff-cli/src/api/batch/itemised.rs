@@ -22,7 +22,7 @@ use super::{
 use crate::api::{
     Answered, Api, Call,
     body::{self, Writer},
-    problem::{CONFLICT, INVALID_JOB, Problem, STOPPING, UNAUTHORIZED},
+    problem::{INVALID_JOB, Problem, STOPPING, UNAUTHORIZED},
     read::{self, Media},
     streamed,
 };
@@ -204,7 +204,11 @@ async fn store(
         }
         let verdicts = match chunk.jobs.is_empty() {
             true => Vec::new(),
-            false => scheduler.submit_batch(Batch::itemised(chunk.jobs)).await?,
+            false => {
+                let stored = chunk.entries.iter().filter(|(_, refusal)| refusal.is_none());
+                let numbers = stored.map(|(place, _)| place.item).collect();
+                scheduler.submit_batch(Batch::itemised(chunk.jobs).numbered(numbers)).await?
+            }
         };
         let text = told(chunk.entries, verdicts, tally);
         if answers.send(text.into()).await.is_err() {
@@ -216,14 +220,12 @@ async fn store(
 
 /// One line for each entry.
 fn told(entries: Vec<(Place, Option<Problem>)>, verdicts: Vec<Verdict>, tally: &mut Tally) -> String {
-    let stored = entries.iter().filter(|(_, refusal)| refusal.is_none());
-    let numbers: Vec<u64> = stored.map(|(place, _)| place.item).collect();
     let mut verdicts = verdicts.into_iter();
     let mut text = String::with_capacity(entries.len() * 80);
     for (place, refusal) in entries {
         let verdict = match refusal {
             Some(refusal) => Err(refusal),
-            None => judged(verdicts.next(), place, &numbers),
+            None => judged(verdicts.next(), place),
         };
         tally.items += 1;
         // Writing to a string does not fail.
@@ -242,25 +244,11 @@ fn told(entries: Vec<(Place, Option<Problem>)>, verdicts: Vec<Verdict>, tally: &
     text
 }
 
-fn judged(verdict: Option<Verdict>, place: Place, numbers: &[u64]) -> Result<(Guid, bool), Problem> {
+fn judged(verdict: Option<Verdict>, place: Place) -> Result<(Guid, bool), Problem> {
     match verdict {
         Some(Verdict::Created(guid)) => Ok((guid, true)),
         Some(Verdict::Existing(guid)) => Ok((guid, false)),
-        Some(Verdict::Conflict(err)) => {
-            Err(place.of(Problem::of_field(&CONFLICT, &renumbered(&err.to_string(), numbers))))
-        }
-        Some(Verdict::Invalid(err)) => Err(place.of(err.into())),
+        Some(Verdict::Conflict(err) | Verdict::Invalid(err)) => Err(place.of(err.into())),
         None => Err(place.of(INVALID_JOB.says("the store gave no verdict on it"))),
     }
-}
-
-/// The library counts the jobs of a chunk; here they have the numbers of the whole batch.
-fn renumbered(words: &str, numbers: &[u64]) -> String {
-    let whole = || {
-        let (before, rest) = words.split_once("names job ")?;
-        let (place, after) = rest.split_once(" of the same batch")?;
-        let number = numbers.get(place.parse::<usize>().ok()?.checked_sub(1)?)?;
-        Some(format!("{before}names job {number} of the same batch{after}"))
-    };
-    whole().unwrap_or_else(|| words.to_owned())
 }

@@ -87,6 +87,7 @@ async fn an_itemised_batch_has_a_verdict_for_each_job_in_order() {
         assert_eq!((&problem["item"], &problem["line"]), (&json!(item), &json!(line)), "{problem:#}");
         assert_eq!(problem["type"], format!("/problems/{kind}"));
     }
+    assert_eq!(lines[3]["problem"]["field"], "guid");
     let words = lines[3]["problem"]["detail"].as_str().unwrap();
     assert!(words.contains("job 1 of the same batch") || words.contains(guid), "{words}");
     assert_eq!(lines[5]["created"], true);
