@@ -1,8 +1,6 @@
 //! What the store does under its lock: reads.
 
-use std::{collections::BTreeMap, sync::Arc};
-
-use serde::Deserialize;
+use std::sync::Arc;
 
 use super::{
     inner::{Inner, micros},
@@ -11,7 +9,7 @@ use super::{
 use crate::{
     error::Result,
     guid::{Guid, GuidSuffix},
-    job::{Header, JobId, JobRecord, Lane},
+    job::{Header, JobId, JobRecord, Lane, labels},
     ports::{Filter, Page, PageRequest},
     state::{POISON_CRASHES, Past},
     time::Timestamp,
@@ -153,20 +151,4 @@ impl Inner {
     pub(super) fn lanes(&self, after: Option<&Arc<Lane>>, limit: usize) -> Vec<Arc<Lane>> {
         self.lanes.waiting(after).take(limit).cloned().collect()
     }
-}
-
-/// The labels in a request.
-fn labels(request: &str) -> BTreeMap<String, String> {
-    #[derive(Deserialize, Default)]
-    struct Labelled {
-        #[serde(default)]
-        labels: BTreeMap<String, String>,
-    }
-
-    // Most requests have none, and reading JSON is most of what a record costs. A name can be
-    // written with escapes, so a request that has any is read.
-    if !request.contains("\"labels\"") && !request.contains('\\') {
-        return BTreeMap::new();
-    }
-    serde_json::from_str::<Labelled>(request).unwrap_or_default().labels
 }
