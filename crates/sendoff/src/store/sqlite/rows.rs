@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use rusqlite::{Row, types::FromSql};
-use serde::{Deserialize, de::IgnoredAny};
+use serde::de::IgnoredAny;
 
 use super::{
     grants::Grants,
@@ -12,7 +12,9 @@ use super::{
 };
 use crate::{
     guid::Guid,
-    job::{Delivery, ErrorClass, Grant, Header, Job, JobId, JobRecord, Lane, LastError, Receipt, read_labels},
+    job::{
+        Delivery, ErrorClass, Grant, Header, Job, JobId, JobRecord, Lane, LastError, Receipt, read_labels,
+    },
     state::{POISON_CRASHES, State},
     time::Timestamp,
 };
