@@ -19,6 +19,7 @@ use super::{
     lines::{Line, Lines},
     too_long,
 };
+use crate::access::Identity;
 use crate::api::{
     Answered, Api, Call,
     body::{self, Writer},
@@ -26,7 +27,6 @@ use crate::api::{
     read::{self, Media},
     streamed,
 };
-use crate::access::Identity;
 
 /// A chunk goes to the store when it has so many jobs, or so many bytes, or when the store is free
 /// and the client has sent no more.
