@@ -11,7 +11,7 @@ use sendoff::{Batch, Guid, JobSpec, Scheduler, Verdict};
 use serde_json::json;
 use tokio::{
     runtime::Handle,
-    sync::{mpsc, watch},
+    sync::{OwnedSemaphorePermit, mpsc, watch},
 };
 
 use super::{
@@ -24,7 +24,7 @@ use crate::api::{
     Answered, Api, Call,
     body::{self, Writer},
     problem::{INVALID_JOB, Problem, STOPPING, UNAUTHORIZED},
-    read::{self, Media},
+    read::{Media, broken},
     streamed,
 };
 
@@ -38,7 +38,7 @@ enum Source {
     /// Of any length.
     Lines(Lines),
     /// An array, which is read whole before the answer begins.
-    Array(Bytes),
+    Array(Bytes, OwnedSemaphorePermit),
 }
 
 /// Jobs on their way to the store, with those that are none.
@@ -82,9 +82,9 @@ pub(super) async fn submit(api: Arc<Api>, call: Call, media: Media) -> Answered 
     let source = match media {
         Media::NdJson => Source::Lines(Lines::new(call.body)),
         Media::Json => {
-            let whole = read::whole(call.body, Batch::MAX_ATOMIC_BYTES).await?;
+            let (whole, room) = api.room.whole(call.body, Batch::MAX_ATOMIC_BYTES).await?;
             items(&whole)?;
-            Source::Array(whole)
+            Source::Array(whole, room)
         }
     };
     let scheduler = api.scheduler.for_caller(call.who.caller());
@@ -112,7 +112,7 @@ async fn run(
     let feed = async {
         match source {
             Source::Lines(lines) => feed_lines(lines, feeder, stopping).await,
-            Source::Array(array) => feed_array(&array, feeder).await,
+            Source::Array(array, _room) => feed_array(&array, feeder).await,
         }
     };
     let (fed, stored) = future::join(feed, store(scheduler, who, chunks, answers, &mut tally)).await;
@@ -166,7 +166,7 @@ async fn feed_lines(
                 continue;
             }
             Ok(None) => Ok(()),
-            Err(err) => Err(read::broken(err)),
+            Err(err) => Err(broken(err)),
         };
         // If the store takes no more, it says why.
         let _ = feeder.send(chunk).await;

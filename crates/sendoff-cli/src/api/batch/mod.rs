@@ -69,7 +69,7 @@ pub(crate) async fn submit(api: Arc<Api>, call: Call) -> Answered {
 }
 
 async fn all_or_none(api: Arc<Api>, call: Call, media: Media) -> Answered {
-    let body = read::whole(call.body, Batch::MAX_ATOMIC_BYTES).await?;
+    let (body, _room) = api.room.whole(call.body, Batch::MAX_ATOMIC_BYTES).await?;
     let (specs, places) = match media {
         Media::NdJson => from_lines(&body)?,
         Media::Json => from_array(&body)?,
