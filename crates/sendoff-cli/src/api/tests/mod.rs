@@ -88,9 +88,9 @@ impl Revocable {
 }
 
 /// An API on an empty store.
-struct Place {
-    api: Arc<Api>,
-    scheduler: Scheduler,
+pub(super) struct Place {
+    pub(super) api: Arc<Api>,
+    pub(super) scheduler: Scheduler,
 }
 
 /// A whole answer.
@@ -143,7 +143,7 @@ fn with_scopes(scopes: &[Scope]) -> Identity {
 }
 
 impl Place {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let metrics = Metrics::new();
         let scheduler = Scheduler::builder()
             .store(Arc::new(MemoryStore::new()))

@@ -94,8 +94,10 @@ impl Inner {
     }
 
     fn matches(&self, filter: &Filter, suffix: Option<GuidSuffix>, row: &Row) -> bool {
-        let Filter { state, queue, label, submitted_by, delivery, guid_suffix: _, from, to } = filter;
+        let Filter { state, unfinished, queue, label, submitted_by, delivery, guid_suffix: _, from, to } =
+            filter;
         state.is_none_or(|state| row.life.state == state)
+            && !(*unfinished && row.life.state.is_final())
             && suffix.is_none_or(|suffix| suffix.is_of(&row.guid) || planted!(self, SuffixIgnored))
             && queue.as_ref().is_none_or(|queue| **queue == *self.lanes.lane(row.lane).queue)
             && delivery.is_none_or(|delivery| row.delivery == delivery)
