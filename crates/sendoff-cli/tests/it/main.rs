@@ -14,6 +14,7 @@ mod generated;
 mod harness;
 mod input;
 mod interrupt;
+mod operation;
 mod output;
 mod proof;
 mod reach;
