@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Resource, getrlimit, setrlimit};
+use rustix::{
+    net::sockopt::set_socket_recv_buffer_size,
+    process::{Resource, getrlimit, setrlimit},
+};
 
 use super::{Attacked, TCP};
 use crate::{
@@ -113,6 +116,27 @@ fn listeners_that_do_not_listen_hold_nobody_up() {
     }
     drop(deaf);
     assert_eq!(attacked.daemon.stop().0, Some(0));
+}
+
+/// It would be busy for ever: the kernel gives it up for the daemon.
+#[test]
+fn a_listener_that_takes_nothing_loses_its_seat() {
+    let place = Place::new();
+    let attacked =
+        Attacked::start(&place, &[TCP, &["--connections", "1", "--body-timeout", "500ms"]].concat());
+    let mut deaf = TcpStream::connect(attacked.daemon.address()).unwrap();
+    set_socket_recv_buffer_size(&deaf, 4096).unwrap();
+    let open = format!("GET /v1/events HTTP/1.1\r\nHost: localhost\r\n{}\r\n\r\n", attacked.bearer);
+    deaf.write_all(open.as_bytes()).unwrap();
+    assert!(deaf.read(&mut [0; 12]).unwrap() > 0, "it has the only seat");
+    std::thread::scope(|scope| {
+        let next = scope.spawn(|| attacked.ask("GET", "/v1/stats", ""));
+        while !next.is_finished() {
+            let ndjson = ["Content-Type: application/x-ndjson"];
+            attacked.daemon.unix().ask("POST", "/v1/jobs:batch", &ndjson, &simulated(5_000)).status(200);
+        }
+        next.join().unwrap().status(200);
+    });
 }
 
 #[test]
