@@ -7,6 +7,8 @@ use std::{
     net::TcpStream,
 };
 
+use serde_json::{Value, json};
+
 use super::{Attacked, TCP};
 use crate::{
     harness::{Answer, Place},
@@ -46,6 +48,10 @@ fn a_body_that_says_it_is_a_gigabyte_is_refused_before_it_is_read() {
         let framing = format!("Content-Type: {media}\r\nContent-Length: 1000000000");
         // Nothing of the body is sent, so nothing was waited for.
         let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n{bearer}\r\n{framing}\r\n\r\n");
+        attacked.daemon.tcp().exchange(head).problem(413, "too_large");
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\n{bearer}\r\n{framing}\r\nExpect: 100-continue\r\n\r\n"
+        );
         attacked.daemon.tcp().exchange(head).problem(413, "too_large");
     }
 }
@@ -89,21 +95,38 @@ fn a_line_without_end_is_one_refusal() {
     assert!(grown < BOUND, "{grown} KiB");
 }
 
-/// Bad lines cost an answer each, which is streamed too.
+/// What is refused costs an answer each, what is accepted a row; neither stays in memory.
 #[test]
 fn a_batch_without_end_takes_bounded_memory() {
     let place = Place::new();
-    let attacked = Attacked::start(&place, TCP);
-    let before = attacked.daemon.peak_memory();
-    let megabytes = figure("SENDOFF_MEGABYTES", 20) / 10;
-    let (answer, taken) =
-        pour(&attacked, "/v1/jobs:batch?atomic=false", "application/x-ndjson", megabytes, b"{\"a\":1}\n");
-    assert_eq!(taken, megabytes);
-    let items = megabytes << 17;
-    assert!(answer.status(200).body.contains(&format!(r#""items":{items}"#)));
-    let grown = attacked.daemon.peak_memory() - before;
-    println!("{items} bad lines: {grown} KiB more than before");
-    assert!(grown < BOUND, "{grown} KiB");
+    let attacked = Attacked::start(&place, &["--listen", "127.0.0.1:0"]);
+    let megabytes = figure("SENDOFF_MEGABYTES", 20);
+    let body = "x".repeat(8_000);
+    let good = json!({"start": {"http": {"url": "http://sendoff.example/", "body": body}}, "delay": "1h"});
+    for (name, line, tally) in
+        [("bad", format!("{:1023}\n", "{}"), "refused"), ("good", padded(&good), "created")]
+    {
+        let before = attacked.daemon.peak_memory();
+        let (answer, taken) = pour(
+            &attacked,
+            "/v1/jobs:batch?atomic=false",
+            "application/x-ndjson",
+            megabytes,
+            line.as_bytes(),
+        );
+        assert_eq!(taken, megabytes);
+        let last: Value = serde_json::from_str(answer.status(200).body.lines().last().unwrap()).unwrap();
+        let items = (megabytes << 20) / line.len();
+        assert_eq!((&last["items"], &last[tally]), (&items.into(), &items.into()), "{last}");
+        let grown = attacked.daemon.peak_memory() - before;
+        println!("{megabytes} MB of {items} {name} lines: {grown} KiB more than before");
+        assert!(grown < BOUND, "{grown} KiB");
+    }
+}
+
+/// A job as a line of 8 KiB.
+fn padded(job: &Value) -> String {
+    format!("{:8191}\n", job.to_string())
 }
 
 /// Nesting and repetition inside what may be read.

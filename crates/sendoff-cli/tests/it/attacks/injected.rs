@@ -5,12 +5,12 @@ use serde_json::{Value, json};
 use super::{Attacked, TCP, http, trap::Trap};
 use crate::harness::{Daemon, Place};
 
-const LOOPBACK: &[&str] = &["--allow-networks", "127.0.0.0/8"];
+const ALLOWED: &[&str] = &["--allow-networks", "127.0.0.0/8", "--allow-secrets", "env:*"];
 
 #[test]
 fn a_job_cannot_write_headers_that_it_does_not_name() {
     let place = Place::new();
-    let attacked = Attacked::start(&place, &[TCP, LOOPBACK].concat());
+    let attacked = Attacked::start(&place, &[TCP, ALLOWED].concat());
     let trap = Trap::on("127.0.0.1", "HTTP/1.1 204 No Content\r\n\r\n");
     let url = format!("http://{}/", trap.address);
     for broken in ["a\r\nInjected: 1", "a\nInjected: 1", "a\rInjected: 1", "a\0b", "a\u{7f}"] {

@@ -81,7 +81,7 @@ fn nothing_raw_reaches_the_log() {
             json!({"start": {"simulated": {"delay": "1ms"}}, "idempotency_key": evil}),
             json!({"start": {"simulated": {evil: "1ms"}}}),
             json!({"start": {evil: {}}}),
-            json!({"start": {"http": {"url": format!("http://203.0.113.1/{evil}")}}, "delay": "1h"}),
+            json!({"start": {"http": {"url": format!("http://sendoff.example/{evil}")}}, "delay": "1h"}),
             json!({"start": {"process": {"program": format!("/bin/{evil}")}}}),
             json!({"start": {"process": {"program": format!("/bin/nobody\u{9b}31m\u{1b}[0m")}}}),
             json!({evil: 1}),
