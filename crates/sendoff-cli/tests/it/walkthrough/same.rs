@@ -86,8 +86,8 @@ struct Token {
 }
 
 /// Words before figures that are as they happen to be.
-const VARYING: [&str; 8] =
-    ["wait_us", "took_us", "took", "pid", "id", "uptime_seconds", "oldest_overdue_seconds", "clock_skew_us"];
+const VARYING: [&str; 7] =
+    ["wait_us", "took_us", "pid", "id", "uptime_seconds", "oldest_overdue_seconds", "clock_skew_us"];
 
 fn tokens(text: &str) -> Vec<Token> {
     let mut tokens: Vec<Token> = Vec::new();
@@ -101,6 +101,9 @@ fn tokens(text: &str) -> Vec<Token> {
                 key.clone_from(&word);
             }
             let kind = if line.trim() == "…" { "<any>".into() } else { kind };
+            if let Some(figure) = tokens.last_mut().filter(|_| kind == "<unit>") {
+                figure.kind = "<number>".into();
+            }
             let repeats = kind == "<span>" && tokens.last().is_some_and(|last| last.kind == "<span>");
             if !repeats {
                 tokens.push(Token { kind, text: word });
