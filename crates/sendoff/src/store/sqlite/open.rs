@@ -240,7 +240,7 @@ fn check(conn: &Connection, path: &Path, failed: impl Fn(rusqlite::Error) -> Err
 fn migrate(conn: &mut Connection) -> rusqlite::Result<()> {
     let version: usize = conn.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0))? as usize;
     for (step, sql) in MIGRATIONS.iter().enumerate().skip(version) {
-        if step > 0 {
+        if version > 0 {
             tracing::info!(
                 schema = step + 1,
                 "bringing the store up to date; with many jobs this takes a while"
