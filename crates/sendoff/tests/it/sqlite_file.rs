@@ -4,7 +4,9 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
 use sendoff::{
     Error, Job, JobId, State,
-    ports::{CancelVerdict, Claim, Filter, InsertBatch, Inserted, NewJob, PageRequest, Settlement, Store},
+    ports::{
+        CancelVerdict, Claim, Filter, InsertBatch, Inserted, NewJob, PageRequest, Prune, Settlement, Store,
+    },
     state::Outcome,
     store::{SqliteOptions, SqliteStore},
     testing::model::{at, job},
@@ -200,6 +202,21 @@ async fn a_row_that_cannot_be_decoded_is_left_alone() {
     assert_eq!((counts.total(State::Pending), counts.quarantined), (3, 2));
     let verdicts = store.cancel(vec![job(0).guid], at(2)).await.unwrap();
     assert!(matches!(verdicts[..], [CancelVerdict::Cancelled { .. }]), "{verdicts:?}");
+}
+
+#[tokio::test]
+async fn queues_without_jobs_leave_no_counts_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    let store = open(&path);
+    insert(&store, 1).await;
+    store.cancel(vec![job(1).guid], at(1)).await.unwrap();
+    let all = Prune { before: at(2), submitted_by: None, unknown_too: false, limit: 10 };
+    assert_eq!(store.prune(all).await.unwrap(), 1);
+    store.close().await.unwrap();
+    let raw = rusqlite::Connection::open(&path).unwrap();
+    let rows: i64 = raw.query_row("SELECT count(*) FROM counts", [], |row| row.get(0)).unwrap();
+    assert_eq!(rows, 0);
 }
 
 #[tokio::test]
