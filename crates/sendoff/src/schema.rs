@@ -41,6 +41,7 @@ impl JsonSchema for Timestamp {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let mut schema = json_schema!({"type": "string", "format": "date-time"});
         if generator.contract().is_deserialize() {
+            schema.insert("pattern".into(), "^(19[7-9]|[2-9][0-9][0-9])[0-9]-".into());
             // A local time with its zone is read as well, and is no date-time: it is told in words.
             schema.insert(
                 "description".into(),
