@@ -19,14 +19,15 @@ BEYOND_A_SCHEMA = [
     # The header and the field must agree.
     ("invalid_job", r"idempotency_key"),
     # A cursor is what an earlier answer gave, for the same request.
-    ("invalid_cursor", ""),
+    ("invalid_cursor", r".*"),
 ]
 
 
 def explained(problem):
     kind = problem.get("type", "").removeprefix("/problems/")
-    field = problem.get("field", problem.get("parameter", ""))
-    return any(kind == known and re.fullmatch(fields, field) for known, fields in BEYOND_A_SCHEMA)
+    # A name in a path that looks like words is in the detail alone.
+    field = problem.get("field") or problem.get("parameter") or problem["detail"].split(": ")[0]
+    return any(kind == known and re.fullmatch(fields, field, re.DOTALL) for known, fields in BEYOND_A_SCHEMA)
 
 
 @schemathesis.hook

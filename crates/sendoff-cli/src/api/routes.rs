@@ -185,7 +185,7 @@ pub(crate) static ROUTES: &[Route] = &[
             Parameter {
                 name: "guid_suffix",
                 about: "Whose guid ends so.",
-                schema: |_| json_schema!({ "type": "string", "pattern": "^[0-9A-Fa-f-]*[0-9A-Fa-f][0-9A-Fa-f-]*$" }),
+                schema: |_| json_schema!({ "type": "string", "pattern": "^(-*[0-9A-Fa-f]){1,32}-*$" }),
             },
             Parameter {
                 name: "order",

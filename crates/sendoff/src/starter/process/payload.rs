@@ -35,10 +35,7 @@ pub struct Process {
     pub program: String,
     /// Its arguments, without the zeroth, which is the program's path.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[cfg_attr(
-        feature = "schema",
-        schemars(inner(length(max = 131_071), regex(pattern = r"^[^\u0000]*$")))
-    )]
+    #[cfg_attr(feature = "schema", schemars(inner(length(max = 131_071), regex(pattern = r"^[^\u0000]*$"))))]
     pub args: Vec<String>,
     /// Added to the starter's own environment ([`ProcessEnv`](super::ProcessEnv)) or replacing
     /// entries of it. `SENDOFF_GUID`, `SENDOFF_QUEUE`, `SENDOFF_ATTEMPT` and `SENDOFF_DUE_AT` are
