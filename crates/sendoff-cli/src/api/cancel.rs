@@ -16,7 +16,7 @@ use super::{
     jobs::{no_job, with_record},
     json, list,
     problem::{INVALID_BODY, NO_FILTER, Problem, TOO_LATE},
-    read,
+    read, schema,
 };
 
 /// How long one call works before it gives a cursor to go on with.
@@ -41,6 +41,22 @@ enum Outcome {
 
 /// Which jobs to cancel: a filter, or `all`.
 #[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(extend("oneOf" = [
+    {
+        "required": ["filter"],
+        "properties": {
+            "filter": {"type": "object", "not": {"additionalProperties": {"type": "null"}}},
+            "all": {"const": false},
+        },
+    },
+    {
+        "required": ["all"],
+        "properties": {
+            "filter": {"additionalProperties": {"type": "null"}},
+            "all": {"const": true},
+        },
+    },
+]))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Which {
     filter: Option<Narrow>,
@@ -57,6 +73,7 @@ pub(crate) struct Which {
 pub(crate) struct Narrow {
     queue: Option<String>,
     /// `NAME=VALUE`.
+    #[schemars(regex(pattern = schema::LABEL))]
     label: Option<String>,
     /// With `run_at` not before this.
     from: Option<Timestamp>,
