@@ -78,6 +78,27 @@ async fn one_owner_at_a_time_whatever_name_leads_to_the_file() {
     assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
 }
 
+/// What a killed owner was just starting holds its descriptors for a moment longer.
+#[test]
+fn a_lock_that_outlives_its_owner_is_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    let mut dead = std::process::Command::new("true").spawn().unwrap();
+    dead.wait().unwrap();
+    let lock = directory.path().join("store.db.lock");
+    fs::write(&lock, format!("{}\n", dead.id())).unwrap();
+    let orphan = fs::File::open(&lock).unwrap();
+    rustix::fs::flock(&orphan, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let (tell, opened) = std::sync::mpsc::channel();
+    let opening = path.clone();
+    std::thread::spawn(move || tell.send(SqliteStore::open(opening, roomy()).map(drop)));
+    let early = opened.recv_timeout(std::time::Duration::from_millis(50));
+    assert!(early.is_err(), "neither open nor refused while the orphan lives: {early:?}");
+    drop(orphan);
+    opened.recv().unwrap().unwrap();
+    assert_eq!(fs::read_to_string(&lock).unwrap(), format!("{}\n", std::process::id()));
+}
+
 #[tokio::test]
 async fn one_owner_at_a_time() {
     let directory = tempfile::tempdir().unwrap();
