@@ -84,7 +84,7 @@ fn measure(pending: u64) {
 }
 
 fn job(random: &mut fastrand::Rng, number: u64, endpoint: SocketAddr) -> String {
-    if number % 10 == 0 {
+    if number.is_multiple_of(10) {
         let url = format!("http://{endpoint}/");
         return format!("{{\"start\":{{\"http\":{{\"url\":\"{url}\"}}}},\"queue\":\"overdue\"}}\n");
     }
