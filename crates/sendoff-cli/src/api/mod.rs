@@ -28,7 +28,7 @@ use sendoff::{
     time::{Clock, SystemClock},
 };
 use serde::Serialize;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Notify, watch};
 
 pub(crate) use metrics::Metrics;
 
@@ -54,6 +54,7 @@ pub(crate) struct Api {
     changing_queues: Mutex<()>,
     started: Duration,
     stopping: watch::Sender<bool>,
+    crowded: Notify,
 }
 
 /// A request on its way to the route's handler.
@@ -83,6 +84,7 @@ impl Api {
             changing_queues: Mutex::new(()),
             started: SystemClock.elapsed(),
             stopping: watch::channel(false).0,
+            crowded: Notify::new(),
         })
     }
 
@@ -90,6 +92,11 @@ impl Api {
     /// scheduler is being shut down.
     pub(crate) fn stop(&self) {
         self.stopping.send_replace(true);
+    }
+
+    /// Answers those who wait for a job with what is known now, so that others get their turn.
+    pub(crate) fn end_waits(&self) {
+        self.crowded.notify_waiters();
     }
 
     fn stopping(&self) -> watch::Receiver<bool> {

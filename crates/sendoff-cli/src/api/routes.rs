@@ -279,7 +279,7 @@ pub(crate) static ROUTES: &[Route] = &[
         handler: handler!(jobs::show),
         id: "show",
         summary: "A job's record",
-        query: &[text("wait", "Answer when the job is final, or after this long, as in `30s`; at most 5m.")],
+        query: &[text("wait", "Answer when the job is final, or after this long, as in `30s`; at most 5m. Sooner while others wait for a connection.")],
         answers: &[(200, "Its record.", RECORD)],
         ..PLAIN
     },
