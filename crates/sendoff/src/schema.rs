@@ -41,6 +41,7 @@ impl JsonSchema for Timestamp {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let mut schema = json_schema!({"type": "string", "format": "date-time"});
         if generator.contract().is_deserialize() {
+            schema.insert("pattern".into(), "^(19[7-9]|[2-9][0-9][0-9])[0-9]-".into());
             // A local time with its zone is read as well, and is no date-time: it is told in words.
             schema.insert(
                 "description".into(),
@@ -62,14 +63,19 @@ impl JsonSchema for Span {
         "Span".into()
     }
 
-    /// The form in which it is written. As many digits as in all stay within the year 9999.
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+    /// As many digits as may be given in all stay within the year 9999.
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let pattern = if generator.contract().is_deserialize() {
+            "^([0-9]{1,5}w)?([0-9]{1,5}d)?([0-9]{1,7}h)?([0-9]{1,9}m)?([0-9]{1,10}s)?\
+             ([0-9]{1,12}ms)?([0-9]{1,15}us)?$"
+        } else {
+            "^([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?([0-9]+us)?$"
+        };
         json_schema!({
             "type": "string",
             "minLength": 2,
-            "pattern": "^([0-9]{1,5}w)?([0-9]{1,5}d)?([0-9]{1,7}h)?([0-9]{1,9}m)?([0-9]{1,10}s)?\
-                        ([0-9]{1,12}ms)?([0-9]{1,15}us)?$",
-            "examples": ["250ms", "90s", "1h30m", "3d"],
+            "pattern": pattern,
+            "examples": ["250ms", "90s", "1h30m"],
         })
     }
 }

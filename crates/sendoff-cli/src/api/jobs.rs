@@ -35,6 +35,10 @@ pub(crate) struct Submitted {
 
 /// When a pending job is to start: exactly one of the two.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
+#[schemars(extend("oneOf" = [
+    {"required": ["run_at"], "properties": {"run_at": {"type": "string"}, "delay": {"type": "null"}}},
+    {"required": ["delay"], "properties": {"delay": {"type": "string"}, "run_at": {"type": "null"}}},
+]))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Move {
     run_at: Option<Timestamp>,

@@ -34,8 +34,9 @@ pub(crate) use metrics::Metrics;
 
 use crate::access::Identity;
 use events::Events;
+use health::Unknown;
 use problem::{FORBIDDEN, INVALID_GUID, NO_METHOD, NO_ROUTE, Problem};
-use read::Query;
+use read::{Query, Room};
 use routes::Route;
 
 /// What is wrong with a body that breaks off, in words; a [`Problem`] becomes the answer.
@@ -52,6 +53,8 @@ pub(crate) struct Api {
     events: Arc<Events>,
     /// Changes of a queue's limits that read them first come one after the other.
     changing_queues: Mutex<()>,
+    room: Room,
+    unknown: Unknown,
     started: Duration,
     stopping: watch::Sender<bool>,
     crowded: Notify,
@@ -82,6 +85,8 @@ impl Api {
             scheduler,
             metrics,
             changing_queues: Mutex::new(()),
+            room: Room::new(),
+            unknown: Unknown::default(),
             started: SystemClock.elapsed(),
             stopping: watch::channel(false).0,
             crowded: Notify::new(),

@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use http::Method;
-use schemars::{Schema, SchemaGenerator};
-use sendoff::{JobRecord, JobSpec, QueueLimits};
-use serde_json::{Value, json};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use sendoff::{Guid, JobRecord, JobSpec, QueueLimits, Timestamp, time::Span};
 
 use super::{
     Answered, Api, Call, batch, cancel, events, health, jobs, list, no_method, no_route, openapi,
@@ -46,7 +45,7 @@ pub(crate) struct Route {
 pub(crate) struct Parameter {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
-    pub(crate) schema: fn() -> Value,
+    pub(crate) schema: fn(&mut SchemaGenerator) -> Schema,
 }
 
 /// A body of one media type.
@@ -124,14 +123,14 @@ const BULK: Content = json_of!(cancel::Counts);
 const STATE: Parameter = Parameter {
     name: "state",
     about: "In this state.",
-    schema: || json!({ "type": "string", "enum": sendoff::State::ALL.map(sendoff::State::as_str) }),
+    schema: |_| json_schema!({ "type": "string", "enum": sendoff::State::ALL.map(sendoff::State::as_str) }),
 };
 const IN_QUEUE: Parameter = text("queue", "In this queue.");
 const CURSOR: Parameter =
     text("cursor", "The `next_cursor` of the page before, under the same filter and order.");
 
 const fn text(name: &'static str, about: &'static str) -> Parameter {
-    Parameter { name, about, schema: || json!({ "type": "string" }) }
+    Parameter { name, about, schema: schema::text }
 }
 
 /// Every route.
@@ -147,7 +146,7 @@ pub(crate) static ROUTES: &[Route] = &[
         headers: &[Parameter {
             name: "Idempotency-Key",
             about: "The job's `idempotency_key`.",
-            schema: || json!({ "type": "string", "minLength": 1, "maxLength": 255 }),
+            schema: |_| json_schema!({ "type": "string", "minLength": 1, "maxLength": 255 }),
         }],
         body: &[json_of!(JobSpec)],
         answers: &[
@@ -167,24 +166,36 @@ pub(crate) static ROUTES: &[Route] = &[
         query: &[
             STATE,
             IN_QUEUE,
-            text("label", "With this label, as `NAME=VALUE`."),
-            text("from", "With `run_at` not before this instant."),
-            text("to", "With `run_at` before this instant."),
+            Parameter {
+                name: "label",
+                about: "With this label, as `NAME=VALUE`.",
+                schema: |_| json_schema!({ "type": "string", "pattern": schema::LABEL }),
+            },
+            Parameter {
+                name: "from",
+                about: "With `run_at` not before this instant.",
+                schema: Timestamp::json_schema,
+            },
+            Parameter {
+                name: "to",
+                about: "With `run_at` before this instant.",
+                schema: Timestamp::json_schema,
+            },
             text("submitted_by", "From this submitter."),
             Parameter {
                 name: "guid_suffix",
                 about: "Whose guid ends so.",
-                schema: || json!({ "type": "string", "pattern": "^[0-9A-Fa-f-]*[0-9A-Fa-f][0-9A-Fa-f-]*$" }),
+                schema: |_| json_schema!({ "type": "string", "pattern": "^(-*[0-9A-Fa-f]){1,32}-*$" }),
             },
             Parameter {
                 name: "order",
                 about: "Which come first. Default oldest.",
-                schema: || json!({ "type": "string", "enum": ["oldest", "newest"] }),
+                schema: |_| json_schema!({ "type": "string", "enum": ["oldest", "newest"] }),
             },
             Parameter {
                 name: "limit",
                 about: "At most so many. Default 100.",
-                schema: || json!({ "type": "integer", "minimum": 1, "maximum": list::MAX_LIMIT }),
+                schema: |_| json_schema!({ "type": "integer", "minimum": 1, "maximum": list::MAX_LIMIT }),
             },
             CURSOR,
         ],
@@ -203,7 +214,7 @@ pub(crate) static ROUTES: &[Route] = &[
         query: &[Parameter {
             name: "atomic",
             about: "All or none (the default), or each by itself.",
-            schema: || json!({ "type": "boolean" }),
+            schema: |_| json_schema!({ "type": "boolean" }),
         }],
         body: &[json_of!(Vec<JobSpec>), Content { media: "application/x-ndjson", schema: schema::text }],
         answers: &[
@@ -279,7 +290,11 @@ pub(crate) static ROUTES: &[Route] = &[
         handler: handler!(jobs::show),
         id: "show",
         summary: "A job's record",
-        query: &[text("wait", "Answer when the job is final, or after this long, as in `30s`; at most 5m. Sooner while others wait for a connection.")],
+        query: &[Parameter {
+            name: "wait",
+            about: "Answer when the job is final, or after this long, as in `30s`; at most 5m. Sooner while others wait for a connection.",
+            schema: Span::json_schema,
+        }],
         answers: &[(200, "Its record.", RECORD)],
         ..PLAIN
     },
@@ -380,8 +395,16 @@ pub(crate) static ROUTES: &[Route] = &[
         id: "events",
         summary: "Changes of state as they happen",
         about: "Server-sent events from now on, or from after the one that Last-Event-ID names: `event: job` with `{\"guid\", \"queue\", \"state\", \"attempt\", \"at\"}`. `event: lagged` with `{\"missed\": n}` says that a slow or late listener missed n events, or, with null, that nobody knows how many; read what matters from the records. A comment comes at least each 15 s.",
-        query: &[text("guid", "Of this job."), IN_QUEUE, STATE],
-        headers: &[text("Last-Event-ID", "The `id` of the last event seen.")],
+        query: &[
+            Parameter { name: "guid", about: "Of this job.", schema: Guid::json_schema },
+            IN_QUEUE,
+            STATE,
+        ],
+        headers: &[Parameter {
+            name: "Last-Event-ID",
+            about: "The `id` of the last event seen.",
+            schema: |_| json_schema!({ "type": "string", "pattern": "^[0-9]{0,19}$" }),
+        }],
         answers: &[(
             200,
             "A stream without an end.",
@@ -440,7 +463,50 @@ pub(crate) static ROUTES: &[Route] = &[
     },
 ];
 
+/// What operations belong together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tag {
+    Jobs,
+    Queues,
+    Daemon,
+}
+
+impl Tag {
+    pub(crate) const ALL: [Self; 3] = [Self::Jobs, Self::Queues, Self::Daemon];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Jobs => "jobs",
+            Self::Queues => "queues",
+            Self::Daemon => "daemon",
+        }
+    }
+
+    pub(crate) const fn about(self) -> &'static str {
+        match self {
+            Self::Jobs => "Submit jobs, look at them, and change what has not begun.",
+            Self::Queues => "What waits where, and its limits.",
+            Self::Daemon => "How the daemon is, and what it says as things happen.",
+        }
+    }
+}
+
 impl Route {
+    pub(crate) fn tag(&self) -> Tag {
+        if self.pattern.starts_with("/v1/jobs") {
+            Tag::Jobs
+        } else if self.pattern.starts_with("/v1/queues") {
+            Tag::Queues
+        } else {
+            Tag::Daemon
+        }
+    }
+
+    /// Whether a name that no queue can have is refused, not just unknown.
+    pub(crate) fn checks_queue(&self) -> bool {
+        self.problems.iter().any(|kind| kind.name == INVALID_QUEUE.name)
+    }
+
     /// The name of the variable part of the path.
     pub(crate) fn part_name(&self) -> Option<&'static str> {
         Some(self.pattern.split_once('{')?.1.split_once('}')?.0)

@@ -2,6 +2,14 @@
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 
+/// A label as `NAME=VALUE`.
+pub(crate) const LABEL: &str = r"^[^=\u0000]+=[^\u0000]*$";
+
+/// A name that a queue can have.
+pub(crate) fn queue(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "pattern": "^[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,99}$" })
+}
+
 /// Text that is not described further.
 pub(crate) fn text(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string" })

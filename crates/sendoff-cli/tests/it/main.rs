@@ -8,6 +8,7 @@ mod client_jobs;
 mod client_submit;
 mod client_watch;
 mod config;
+mod described;
 mod each_line;
 mod endpoint;
 mod generated;

@@ -13,7 +13,7 @@ use crate::{
 #[serde(deny_unknown_fields, default)]
 pub struct QueueLimits {
     /// Starts in flight at once, at least 1.
-    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = usize::MAX)))]
     pub max_in_flight: Option<usize>,
     /// Starts in a time.
     pub rate: Option<Rate>,
@@ -50,13 +50,13 @@ impl QueueLimits {
 #[serde(deny_unknown_fields)]
 pub struct Rate {
     /// Starts, at least 1.
-    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = u32::MAX)))]
     pub starts: u32,
     /// In this long, more than 0 s.
     pub per: Span,
     /// So many may begin at once after a pause, at least 1.
     #[serde(default = "one")]
-    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = u32::MAX)))]
     pub burst: u32,
 }
 

@@ -21,16 +21,29 @@ use crate::{
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(
     feature = "schema",
-    schemars(extend("allOf" = [
-        {"not": {
-            "required": ["run_at", "delay"],
-            "properties": {"run_at": {"type": "string"}, "delay": {"type": "string"}},
-        }},
-        {"not": {
-            "required": ["expires_in", "expires_at"],
-            "properties": {"expires_in": {"type": "string"}, "expires_at": {"type": "string"}},
-        }},
-    ]))
+    schemars(extend(
+        "allOf" = [
+            {"not": {
+                "required": ["run_at", "delay"],
+                "properties": {"run_at": {"type": "string"}, "delay": {"type": "string"}},
+            }},
+            {"not": {
+                "required": ["expires_in", "expires_at"],
+                "properties": {"expires_in": {"type": "string"}, "expires_at": {"type": "string"}},
+            }},
+        ],
+        "examples" = [
+            {"start": {"http": {"url": "https://example.com/start", "json": {"order": 17}}}},
+            {
+                "start": {"process": {"program": "/usr/bin/true"}},
+                "queue": "reports",
+                "delay": "1h30m",
+                "idempotency_key": "report-2027-01",
+                "labels": {"customer": "4711"},
+            },
+            {"start": {"simulated": {"delay": "1ms"}}, "delivery": "at_most_once", "expires_in": "1m"},
+        ],
+    ))
 )]
 #[serde(deny_unknown_fields)]
 pub struct JobSpec {

@@ -45,7 +45,8 @@ impl From<Span> for Duration {
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let signed = SignedDuration::try_from(self.0).unwrap_or(SignedDuration::MAX);
-        f.write_str(&PRINTER.duration_to_string(&signed))
+        // The printer writes µs, which not everybody can type or reads.
+        f.write_str(&PRINTER.duration_to_string(&signed).replace('µ', "u"))
     }
 }
 
@@ -99,6 +100,12 @@ mod tests {
             let err = text.parse::<Span>().unwrap_err().to_string();
             assert!(err.contains("not a duration"), "{text}: {err}");
         }
+    }
+
+    #[test]
+    fn microseconds_are_ascii() {
+        assert_eq!(Span(Duration::from_micros(1_000_500)).to_string(), "1s500us");
+        assert_eq!("500µs".parse::<Span>().unwrap(), "500us".parse().unwrap());
     }
 
     #[test]

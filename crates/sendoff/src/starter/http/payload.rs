@@ -23,6 +23,20 @@ use crate::{
 /// `X-Sendoff-Due-At`.
 #[derive(Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(
+    feature = "schema",
+    schemars(extend("anyOf" = [
+        {"properties": {"body": {"type": "null"}, "body_base64": {"type": "null"}, "json": false}},
+        {
+            "properties": {"method": {"not": {"enum": ["GET", "HEAD"]}}},
+            "oneOf": [
+                {"required": ["body"], "properties": {"body": {"type": "string"}}},
+                {"required": ["body_base64"], "properties": {"body_base64": {"type": "string"}}},
+                {"required": ["json"]},
+            ],
+        },
+    ]))
+)]
 #[serde(deny_unknown_fields)]
 pub struct Http {
     /// Absolute, `http` or `https`, at most 8 KiB, without user and password. A fragment is not

@@ -35,6 +35,7 @@ pub struct Process {
     pub program: String,
     /// Its arguments, without the zeroth, which is the program's path.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(inner(length(max = 131_071), regex(pattern = r"^[^\u0000]*$"))))]
     pub args: Vec<String>,
     /// Added to the starter's own environment ([`ProcessEnv`](super::ProcessEnv)) or replacing
     /// entries of it. `SENDOFF_GUID`, `SENDOFF_QUEUE`, `SENDOFF_ATTEMPT` and `SENDOFF_DUE_AT` are
@@ -45,19 +46,25 @@ pub struct Process {
         schemars(
             description = "Added to the environment that the starter gives, or replacing entries of it. \
                            SENDOFF_GUID, SENDOFF_QUEUE, SENDOFF_ATTEMPT and SENDOFF_DUE_AT are sendoff's.",
-            extend("propertyNames" = {"pattern": r"^[^=\u0000]+$"})
+            extend(
+                "propertyNames" = {"pattern": r"^[^=\u0000]+$", "not": {"enum": RESERVED}},
+                "additionalProperties" = {"type": "string", "pattern": r"^[^\u0000]*$"},
+            )
         )
     )]
     pub env: BTreeMap<String, String>,
     /// The working directory, absolute; sendoff's own by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(length(max = 4_095), regex(pattern = r"^/[^\u0000]*$")))]
     pub cwd: Option<String>,
     /// A file, absolute, to append standard output to: made if absent, for its owner only, and
     /// never through a symbolic link. `/dev/null` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(length(max = 4_095), regex(pattern = r"^/[^\u0000]*$")))]
     pub stdout: Option<String>,
     /// The same for standard error; may be the same file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(length(max = 4_095), regex(pattern = r"^/[^\u0000]*$")))]
     pub stderr: Option<String>,
 }
 
