@@ -28,7 +28,7 @@ use sendoff::{
     time::{Clock, SystemClock},
 };
 use serde::Serialize;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Notify, watch};
 
 pub(crate) use metrics::Metrics;
 
@@ -57,6 +57,7 @@ pub(crate) struct Api {
     unknown: Unknown,
     started: Duration,
     stopping: watch::Sender<bool>,
+    crowded: Notify,
 }
 
 /// A request on its way to the route's handler.
@@ -88,6 +89,7 @@ impl Api {
             unknown: Unknown::default(),
             started: SystemClock.elapsed(),
             stopping: watch::channel(false).0,
+            crowded: Notify::new(),
         })
     }
 
@@ -95,6 +97,11 @@ impl Api {
     /// scheduler is being shut down.
     pub(crate) fn stop(&self) {
         self.stopping.send_replace(true);
+    }
+
+    /// Answers those who wait for a job with what is known now, so that others get their turn.
+    pub(crate) fn end_waits(&self) {
+        self.crowded.notify_waiters();
     }
 
     fn stopping(&self) -> watch::Receiver<bool> {

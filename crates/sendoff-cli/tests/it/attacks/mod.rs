@@ -17,6 +17,7 @@
 //! | two lengths, two framings, folded lines, other protocols | `wire`, `serve_limits::a_head_has_an_end` |
 //! | bodies without end, lines without end | `bulk` |
 //! | slow heads, slow bodies, readers that do not read | `serve_limits::a_head_that_drips_is_not_waited_for`, `slow` |
+//! | connections that wait, or ask without a pause, to keep others out | `slow::waits_lock_nobody_out`, `slow::requests_without_a_pause_lock_nobody_out` |
 //! | thousands of idle connections | `slow::ten_thousand_idle_connections_lock_nobody_out`, `serve_limits::connections_that_idle_lock_nobody_out` |
 
 mod bulk;

@@ -139,6 +139,55 @@ fn a_listener_that_takes_nothing_loses_its_seat() {
     });
 }
 
+/// With nothing but a token that may read: those who wait for a job are answered sooner.
+#[test]
+fn waits_lock_nobody_out() {
+    let place = Place::new();
+    let attacked = Attacked::start(&place, &[TCP, &["--connections", "5"]].concat());
+    let job = r#"{"start":{"simulated":{"delay":"1ms"}},"delay":"1h"}"#;
+    let guid = super::guid(&attacked.ask("POST", "/v1/jobs", job).status(201));
+    let wait =
+        format!("GET /v1/jobs/{guid}?wait=5m HTTP/1.1\r\nHost: localhost\r\n{}\r\n\r\n", attacked.bearer);
+    let waiting: Vec<_> = (0..5)
+        .map(|_| {
+            let mut stream = TcpStream::connect(attacked.daemon.address()).unwrap();
+            // Again and again, without a pause.
+            stream.write_all(wait.repeat(20).as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    for _ in 0..5 {
+        attacked.ask("GET", "/v1/stats", "").status(200);
+    }
+    drop(waiting);
+}
+
+/// Without any token: a connection that is never found idle gives way when it has had its turn.
+#[test]
+fn requests_without_a_pause_lock_nobody_out() {
+    let place = Place::new();
+    let attacked = Attacked::start(&place, &[TCP, &["--connections", "3"]].concat());
+    let requests = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(50);
+    let hogs = [(); 3].map(|()| TcpStream::connect(attacked.daemon.address()).unwrap());
+    std::thread::scope(|scope| {
+        for mut hog in &hogs {
+            let requests = &requests;
+            scope.spawn(move || {
+                let mut answers = [0; 1 << 16];
+                while hog.write_all(requests.as_bytes()).is_ok()
+                    && hog.read(&mut answers).is_ok_and(|read| read > 0)
+                {}
+            });
+        }
+        for _ in 0..3 {
+            attacked.ask("GET", "/v1/stats", "").status(200);
+        }
+        for hog in &hogs {
+            let _ = hog.shutdown(std::net::Shutdown::Both);
+        }
+    });
+}
+
 #[test]
 fn ten_thousand_idle_connections_lock_nobody_out() {
     let mut limit = getrlimit(Resource::Nofile);
