@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Bytes};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
@@ -224,11 +225,23 @@ pub(crate) async fn nothing(body: Body) -> Result<(), Problem> {
 }
 
 fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    // A derived reader would take an array for an object, field by field.
     if bytes.trim_ascii_start().first().is_some_and(|&first| first != b'{') {
         return Err(INVALID_BODY.says("the body must be a JSON object"));
     }
+    // No body that is read here has a list anywhere, and a derived reader would take one for an
+    // object, field by field.
+    if serde_json::from_slice(bytes).is_ok_and(|value| has_list(&value)) {
+        return Err(INVALID_BODY.says("the body holds a list where an object or a text belongs"));
+    }
     serde_json::from_slice(bytes).map_err(|err| Problem::of_field(&INVALID_BODY, &err.to_string()))
+}
+
+fn has_list(value: &Value) -> bool {
+    match value {
+        Value::Array(_) => true,
+        Value::Object(members) => members.values().any(has_list),
+        _ => false,
+    }
 }
 
 /// A body that broke off: as whoever carries it says, or as the client's doing.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
-    de::{self, MapAccess, Visitor},
+    de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
     ser::SerializeMap,
 };
 use serde_json::value::RawValue;
@@ -70,7 +70,7 @@ pub struct JobSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery: Option<Delivery>,
     /// How often and how soon a start that did not happen is tried again.
-    #[serde(default, skip_serializing_if = "Retry::is_default")]
+    #[serde(default, deserialize_with = "object", skip_serializing_if = "Retry::is_default")]
     pub retry: Retry,
     /// How long one attempt may take: more than 0 s and at most 24 h. Default 30 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -309,6 +309,25 @@ impl JobSpec {
     }
 }
 
+/// A derived reader would take an array for an object, field by field.
+fn object<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Retry, D::Error> {
+    struct Object;
+
+    impl<'de> Visitor<'de> for Object {
+        type Value = Retry;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object like {\"max_attempts\": 3}")
+        }
+
+        fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Retry, M::Error> {
+            Retry::deserialize(MapAccessDeserializer::new(map))
+        }
+    }
+
+    deserializer.deserialize_map(Object)
+}
+
 impl fmt::Debug for Start {
     /// Names the starter and the payload's length: a payload may hold secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -389,6 +408,7 @@ mod tests {
                 r#"{"start":{"simulated":{}},"run_at":"1969-01-01T00:00:00Z"}"#,
                 "outside the years 1970 to 9999",
             ),
+            (r#"{"start":{"simulated":{}},"retry":[3]}"#, "retry: invalid type: sequence"),
             (r#"{"start":{"a":{},"b":{}}}"#, "two starters, `a` and `b`"),
             (r#"{"start":{}}"#, "exactly one starter"),
             (r#"{}"#, "missing field `start`"),
