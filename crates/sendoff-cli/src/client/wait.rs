@@ -28,10 +28,12 @@ const PAUSE: Duration = Duration::from_millis(250);
 pub(super) async fn run(client: &Client, output: Output, args: &WaitArgs) -> Result<Exit, Failure> {
     let deadline = deadline(args.timeout);
     let ran_out = Cell::new(false);
+    // What the command line names is asked for in any case; standard input may stay open for ever.
+    let reads_on = args.jobs.iter().any(|job| job == "-");
     let given = selectors(&args.jobs).take_until(async {
         match args.timeout {
-            Some(timeout) => tokio::time::sleep(timeout.duration()).await,
-            None => std::future::pending().await,
+            Some(timeout) if reads_on => tokio::time::sleep(timeout.duration()).await,
+            _ => std::future::pending().await,
         }
         ran_out.set(true);
     });
