@@ -111,7 +111,7 @@ fn command(place: &Path) -> Command {
     for name in ["XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"] {
         command.env(name, &place);
     }
-    command.stderr(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::null());
     command
 }
 
@@ -257,7 +257,8 @@ async fn batch_over_tcp(seconds: u64) {
             sent += BATCH;
         }
         request.write_all(b"0\r\n\r\n").await.expect("the daemon reads");
-        sent
+        // Closing this half now would be taken for hanging up.
+        (sent, request)
     });
     let mut last = Vec::new();
     let mut buffer = vec![0; 1 << 16];
@@ -270,7 +271,7 @@ async fn batch_over_tcp(seconds: u64) {
         let keep = last.len().saturating_sub(400);
         last.drain(..keep);
     }
-    let sent = sending.join_next().await.expect("one task").expect("it sends");
+    let (sent, _request) = sending.join_next().await.expect("one task").expect("it sends");
     let seconds = (SystemClock.elapsed() - began).as_secs_f64();
     let end = String::from_utf8_lossy(&last);
     assert!(end.contains(&format!("\"created\":{sent}")), "{end}");

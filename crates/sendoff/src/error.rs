@@ -8,6 +8,8 @@ pub struct Error(Box<Inner>);
 struct Inner {
     kind: ErrorKind,
     message: String,
+    /// Of a batch's jobs, the one that is to blame, counted from 0.
+    item: Option<usize>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -32,11 +34,16 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Box::new(Inner { kind, message: message.into(), source: None }))
+        Self(Box::new(Inner { kind, message: message.into(), item: None, source: None }))
     }
 
     pub(crate) fn with_source(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         self.0.source = Some(Box::new(source));
+        self
+    }
+
+    pub(crate) fn of_item(mut self, item: usize) -> Self {
+        self.0.item = Some(item);
         self
     }
 
@@ -56,13 +63,22 @@ impl Error {
         )
     }
 
-    pub(crate) fn kind(&self) -> ErrorKind {
-        self.0.kind
-    }
-
     /// The same error for another caller that waited for the same write.
     pub(crate) fn again(&self) -> Self {
         Self::new(self.0.kind, self.to_string())
+    }
+
+    /// Which of its jobs an atomic batch was refused for, counted from 0. The words name it as
+    /// `job 1: `, counted from 1, unless [`Error::of_one_job`] is asked for.
+    pub fn item(&self) -> Option<usize> {
+        self.0.item
+    }
+
+    /// The same about that job alone, wherever it stands in its batch.
+    #[must_use]
+    pub fn of_one_job(mut self) -> Self {
+        self.0.item = None;
+        self
     }
 
     /// The job is malformed or can never start; the message names the field.
@@ -123,6 +139,9 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(item) = self.0.item {
+            write!(f, "job {}: ", item + 1)?;
+        }
         f.write_str(&self.0.message)?;
         match &self.0.source {
             Some(source) => write!(f, ": {source}"),

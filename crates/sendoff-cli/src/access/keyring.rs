@@ -35,7 +35,7 @@ struct Held {
 }
 
 /// Whom a token names, and what it is good for.
-#[derive(Debug, Clone)]
+#[derive(Clone, PartialEq)]
 pub(crate) struct Known {
     sha256: [u8; 32],
     expires: Option<Timestamp>,
@@ -50,6 +50,12 @@ struct Stamp {
     inode: u64,
     bytes: u64,
     changed: (i64, i64),
+}
+
+impl Known {
+    fn is_good(&self, now: Timestamp) -> bool {
+        self.expires.is_none_or(|expires| now < expires)
+    }
 }
 
 impl Keyring {
@@ -81,7 +87,12 @@ impl Keyring {
                 found = Some(known.clone());
             }
         }
-        found.filter(|known| known.expires.is_none_or(|expires| now < expires))
+        found.filter(|known| known.is_good(now))
+    }
+
+    /// Whether the token that was found once is still good, for the same.
+    pub(crate) fn holds(&self, found: &Known) -> bool {
+        found.is_good(SystemClock.now()) && self.current().contains(found)
     }
 
     fn current(&self) -> Arc<[Known]> {

@@ -139,6 +139,7 @@ pub(crate) async fn many(api: Arc<Api>, call: Call) -> Answered {
     let label = narrow.label.as_deref().map(list::label).transpose();
     let label = label.map_err(|err| INVALID_BODY.says(format!("filter.label: {err}")))?;
     let filter = Filter {
+        unfinished: true,
         queue: narrow.queue,
         label,
         from: narrow.from,
@@ -146,7 +147,7 @@ pub(crate) async fn many(api: Arc<Api>, call: Call) -> Answered {
         submitted_by: narrow.submitted_by,
         ..Filter::default()
     };
-    let sweep = Sweep::new(&api, filter, &[State::Starting, State::Pending], which.cursor.as_deref())?;
+    let sweep = Sweep::new(&api, filter, which.cursor.as_deref())?;
     let counts = sweep.run().await?;
     audit(&call.who.name, "cancel_many", None, &counts);
     json(StatusCode::OK, &counts)
@@ -155,8 +156,8 @@ pub(crate) async fn many(api: Arc<Api>, call: Call) -> Answered {
 /// Cancels what is pending in a queue.
 pub(crate) async fn purge(api: Arc<Api>, call: Call) -> Answered {
     let go_on: Continue = read::json_or_none(&call.headers, call.body).await?;
-    let filter = Filter { queue: Some(call.part.clone()), ..Filter::default() };
-    let counts = Sweep::new(&api, filter, &[State::Pending], go_on.cursor.as_deref())?.run().await?;
+    let filter = Filter { state: Some(State::Pending), queue: Some(call.part.clone()), ..Filter::default() };
+    let counts = Sweep::new(&api, filter, go_on.cursor.as_deref())?.run().await?;
     audit(&call.who.name, "purge", Some(&call.part), &counts);
     json(StatusCode::OK, &counts)
 }
@@ -173,75 +174,48 @@ fn audit(who: &str, action: &str, queue: Option<&str>, counts: &Counts) {
     );
 }
 
-/// A walk over jobs that are not final, cancelling each.
-///
-/// A job may change its state while the walk passes by; so rounds over all `states` are repeated
-/// until one meets nothing that it could change. A starting job has its cancel noted and cannot
-/// become pending again. Jobs that came after the walk began are left alone, or it might never end.
+/// A walk over the jobs that match, cancelling each. One that is not final when the walk comes by
+/// is cancelled by its name, whatever state it is in by then. Jobs that came after the walk began are
+/// left alone, or it might never end.
 struct Sweep<'a> {
     api: &'a Api,
     filter: Filter,
-    states: &'a [State],
     /// What its cursors are bound to.
     request: String,
     begun: Timestamp,
-    /// Which of `states` this round is at, and after which row.
-    at: usize,
     after: Option<JobId>,
-    /// This round has changed something.
-    found: bool,
     counts: Counts,
 }
 
 impl<'a> Sweep<'a> {
-    fn new(api: &'a Api, filter: Filter, states: &'a [State], cursor: Option<&str>) -> Result<Self, Problem> {
-        let request = format!("cancel {} {filter:?}", states.len());
-        let mut sweep = Self {
-            api,
-            filter,
-            states,
-            request,
-            begun: SystemClock.now(),
-            at: 0,
-            after: None,
-            found: false,
-            counts: Counts::default(),
-        };
+    fn new(api: &'a Api, filter: Filter, cursor: Option<&str>) -> Result<Self, Problem> {
+        let request = format!("cancel {filter:?}");
+        let (mut begun, mut after) = (SystemClock.now(), None);
         if let Some(text) = cursor {
-            let [begun, at, after, found] = cursor::read(text, &sweep.request)?;
-            let begun = i64::try_from(begun).ok().and_then(Timestamp::from_micros);
-            sweep.begun = begun.unwrap_or(sweep.begun);
-            sweep.at = usize::try_from(at).unwrap_or(0).min(states.len() - 1);
-            sweep.after = (after > 0).then(|| JobId(after - 1));
-            sweep.found = found > 0;
+            let [micros, last] = cursor::read(text, &request)?;
+            begun = i64::try_from(micros).ok().and_then(Timestamp::from_micros).unwrap_or(begun);
+            after = Some(JobId(last));
         }
-        Ok(sweep)
-    }
-
-    fn cursor(&self) -> String {
-        let begun = self.begun.as_micros().unsigned_abs();
-        let after = self.after.map_or(0, |JobId(id)| id.saturating_add(1));
-        cursor::write(&[begun, self.at as u64, after, u64::from(self.found)], &self.request)
+        Ok(Self { api, filter, request, begun, after, counts: Counts::default() })
     }
 
     async fn run(mut self) -> Result<Counts, Problem> {
         let began = SystemClock.elapsed();
         let stopping = self.api.stopping();
-        while self.chunk().await? {
+        while let Some(JobId(last)) = self.chunk().await? {
             if SystemClock.elapsed().saturating_sub(began) >= WORK || *stopping.borrow() {
-                self.counts.next_cursor = Some(self.cursor());
+                let position = [self.begun.as_micros().unsigned_abs(), last];
+                self.counts.next_cursor = Some(cursor::write(&position, &self.request));
                 break;
             }
         }
         Ok(self.counts)
     }
 
-    /// Cancels a page of jobs; whether there is more to do.
-    async fn chunk(&mut self) -> Result<bool, Problem> {
-        let state = self.states[self.at];
-        let filter = Filter { state: Some(state), ..self.filter.clone() };
+    /// Cancels a page of jobs; after which row there is more to do.
+    async fn chunk(&mut self) -> Result<Option<JobId>, Problem> {
         let page = PageRequest { after: self.after, limit: CHUNK, ..PageRequest::default() };
-        let page = self.api.scheduler.list(filter, page).await?;
+        let page = self.api.scheduler.list(self.filter.clone(), page).await?;
         let all_later = !page.records.is_empty() && page.records.iter().all(|job| job.queued_at > self.begun);
         let guids: Vec<Guid> = page
             .records
@@ -255,32 +229,51 @@ impl<'a> Sweep<'a> {
             self.cancel(guids).await?;
         }
         self.after = page.next.filter(|_| !all_later);
-        if self.after.is_none() {
-            self.at += 1;
-        }
-        if self.at == self.states.len() {
-            self.at = 0;
-            // One state alone is walked once: what leaves it may come back for ever.
-            return Ok(std::mem::take(&mut self.found) && self.states.len() > 1);
-        }
-        Ok(true)
+        Ok(self.after)
     }
 
     async fn cancel(&mut self, guids: Vec<Guid>) -> Result<(), Problem> {
         for verdict in self.api.scheduler.cancel_many(guids).await? {
             match verdict {
                 CancelVerdict::Cancelled { record, .. } => {
-                    self.found = true;
                     self.counts.cancelled += 1;
                     self.counts.maybe_started += u64::from(record.possible_duplicate);
                 }
-                CancelVerdict::TooLate(_) => {
-                    self.found = true;
-                    self.counts.too_late += 1;
-                }
+                CancelVerdict::TooLate(_) => self.counts.too_late += 1,
                 CancelVerdict::NotFound => {}
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sendoff::{JobSpec, starter::Simulated};
+
+    use super::*;
+    use crate::api::tests::Place;
+
+    /// Every step of a walk sees the job in whatever state it is in by then: it cannot slip through
+    /// between two looks at different states.
+    #[tokio::test]
+    async fn a_job_that_begins_under_the_walk_is_met() {
+        let place = Place::new().await;
+        let slow = || JobSpec::new(&Simulated::new(Duration::from_secs(3_600)));
+        let hour = Duration::from_secs(3_600);
+        let mut last = None;
+        for _ in 0..=CHUNK {
+            last = Some(place.scheduler.submit(slow().delay(hour)).unwrap().await.unwrap().guid);
+        }
+        let filter = Filter { unfinished: true, ..Filter::default() };
+        let mut sweep = Sweep::new(&place.api, filter, None).unwrap();
+        assert!(sweep.chunk().await.unwrap().is_some());
+        let last = last.unwrap();
+        place.scheduler.start_now(last).await.unwrap();
+        while place.scheduler.get(last).await.unwrap().unwrap().state == State::Pending {
+            tokio::task::yield_now().await;
+        }
+        let counts = sweep.run().await.unwrap();
+        assert_eq!((counts.cancelled, counts.too_late), (CHUNK as u64, 1));
     }
 }

@@ -24,6 +24,7 @@ use super::{
     read::{self, Query, bad_parameter},
     streamed,
 };
+use crate::access::Identity;
 
 pub(crate) static LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Events kept for listeners that come back, or are slow.
@@ -105,7 +106,7 @@ pub(crate) async fn listen(api: Arc<Api>, call: Call) -> Answered {
     let (writer, body) = body::written(1);
     let stopping = api.stopping();
     let (next, greeting) = api.events.clone().join(resume);
-    let stream = Stream { events: api.events.clone(), wanted, next, writer, _place: place };
+    let stream = Stream { events: api.events.clone(), who: call.who, wanted, next, writer, _place: place };
     // It ends when the listener goes, or at shutdown.
     drop(Handle::current().spawn(stream.run(greeting, stopping)));
     Ok(streamed("text/event-stream", body))
@@ -223,6 +224,7 @@ impl Events {
 /// One listener.
 struct Stream {
     events: Arc<Events>,
+    who: Identity,
     wanted: Wanted,
     /// The number of the next event.
     next: u64,
@@ -231,13 +233,18 @@ struct Stream {
 }
 
 impl Stream {
-    /// Writes until the listener goes, or the scheduler or the daemon ends.
+    /// Writes until the listener goes, its token is no longer good, or the scheduler or the daemon ends.
     async fn run(mut self, greeting: String, mut stopping: watch::Receiver<bool>) {
         let mut last = self.events.last.subscribe();
+        // Of this stream, whatever happens that it does not want.
+        let mut heartbeat = tokio::time::interval(HEARTBEAT);
         let mut text = greeting;
         loop {
-            if !text.is_empty() && self.writer.send(text.into()).await.is_err() {
-                return;
+            if !text.is_empty() {
+                if !self.who.holds() || self.writer.send(text.into()).await.is_err() {
+                    return;
+                }
+                heartbeat.reset();
             }
             last.mark_unchanged();
             let before = self.next;
@@ -252,7 +259,7 @@ impl Stream {
                 _ = last.changed() => {}
                 () = self.writer.closed() => return,
                 _ = stopping.wait_for(|stopping| *stopping) => return,
-                () = tokio::time::sleep(HEARTBEAT) => text.push_str(":\n\n"),
+                _ = heartbeat.tick() => text.push_str(":\n\n"),
             }
         }
     }

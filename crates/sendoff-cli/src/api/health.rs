@@ -1,22 +1,26 @@
 //! Whether all is well, what there is to do, and what kinds of problems there are.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use http::StatusCode;
 use schemars::JsonSchema;
 use sendoff::{
-    State, Timestamp,
+    Scheduler, State, Timestamp,
     ports::Durability,
     time::{Clock, SystemClock},
 };
 use serde::Serialize;
+use tokio::sync::Mutex;
 
 use super::{
     Answered, Api, Call, json,
     problem::{self, NO_PROBLEM, Problem, STOPPING, STORE_BROKEN},
     respond,
 };
+
+/// How old the number of unknown jobs may be that `/healthz` tells.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// The daemon lives and its store answers.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -76,8 +80,28 @@ fn alive(api: &Api) -> Result<(), Problem> {
 
 pub(crate) async fn healthz(api: Arc<Api>, _: Call) -> Answered {
     alive(&api)?;
-    let unknown = api.scheduler.counts().await?.total(State::Unknown);
+    let unknown = api.unknown.get(&api.scheduler, SystemClock.elapsed()).await?;
     json(StatusCode::OK, &Health { status: "ok", unknown, durability: api.scheduler.durability() })
+}
+
+/// The number of unknown jobs, as it was at most a second ago: counting takes longer the more queues
+/// there are, and anybody may ask.
+#[derive(Debug, Default)]
+pub(crate) struct Unknown(Mutex<Option<(Duration, u64)>>);
+
+impl Unknown {
+    async fn get(&self, scheduler: &Scheduler, now: Duration) -> Result<u64, Problem> {
+        // Whoever asks meanwhile waits for this answer.
+        let mut known = self.0.lock().await;
+        if let Some((at, unknown)) = *known
+            && now.saturating_sub(at) < FRESH
+        {
+            return Ok(unknown);
+        }
+        let unknown = scheduler.counts().await?.total(State::Unknown);
+        *known = Some((now, unknown));
+        Ok(unknown)
+    }
 }
 
 pub(crate) async fn readyz(api: Arc<Api>, _: Call) -> Answered {
@@ -121,5 +145,21 @@ pub(crate) async fn explain(_: Arc<Api>, call: Call) -> Answered {
     match problem::kind(&call.part) {
         Some(kind) => json(StatusCode::OK, &kind.page()),
         None => Err(NO_PROBLEM.says(format!("there is no kind of problem {:?}", call.part))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sendoff::{starter::SimulatedStarter, store::MemoryStore};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn jobs_are_counted_at_most_once_a_second_for_those_who_ask_for_health() {
+        let builder = Scheduler::builder().store(Arc::new(MemoryStore::new())).starter(SimulatedStarter);
+        let scheduler = builder.start().await.unwrap();
+        let unknown = Unknown(Mutex::new(Some((Duration::from_secs(5), 7))));
+        assert_eq!(unknown.get(&scheduler, Duration::from_millis(5_999)).await.unwrap(), 7);
+        assert_eq!(unknown.get(&scheduler, Duration::from_secs(6)).await.unwrap(), 0);
     }
 }

@@ -99,6 +99,7 @@ pub(crate) async fn show(api: Arc<Api>, call: Call) -> Answered {
         tokio::select! {
             ended = api.scheduler.started(guid) => return json(StatusCode::OK, &ended_record(ended)?),
             () = tokio::time::sleep(wait) => {}
+            () = api.crowded.notified() => {}
             _ = stopping.wait_for(|stopping| *stopping) => {}
         }
     }

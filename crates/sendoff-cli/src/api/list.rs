@@ -43,6 +43,7 @@ fn filter(query: &Query) -> Result<Filter, Problem> {
     let text = |name: &str| query.get(name).map(str::to_owned);
     Ok(Filter {
         state: query.read("state", state)?,
+        unfinished: false,
         queue: text("queue"),
         label: query.read("label", label)?,
         submitted_by: text("submitted_by"),

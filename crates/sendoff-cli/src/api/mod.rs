@@ -28,14 +28,15 @@ use sendoff::{
     time::{Clock, SystemClock},
 };
 use serde::Serialize;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Notify, watch};
 
 pub(crate) use metrics::Metrics;
 
 use crate::access::Identity;
 use events::Events;
+use health::Unknown;
 use problem::{FORBIDDEN, INVALID_GUID, NO_METHOD, NO_ROUTE, Problem};
-use read::Query;
+use read::{Query, Room};
 use routes::Route;
 
 /// What is wrong with a body that breaks off, in words; a [`Problem`] becomes the answer.
@@ -52,8 +53,11 @@ pub(crate) struct Api {
     events: Arc<Events>,
     /// Changes of a queue's limits that read them first come one after the other.
     changing_queues: Mutex<()>,
+    room: Room,
+    unknown: Unknown,
     started: Duration,
     stopping: watch::Sender<bool>,
+    crowded: Notify,
 }
 
 /// A request on its way to the route's handler.
@@ -81,8 +85,11 @@ impl Api {
             scheduler,
             metrics,
             changing_queues: Mutex::new(()),
+            room: Room::new(),
+            unknown: Unknown::default(),
             started: SystemClock.elapsed(),
             stopping: watch::channel(false).0,
+            crowded: Notify::new(),
         })
     }
 
@@ -90,6 +97,11 @@ impl Api {
     /// scheduler is being shut down.
     pub(crate) fn stop(&self) {
         self.stopping.send_replace(true);
+    }
+
+    /// Answers those who wait for a job with what is known now, so that others get their turn.
+    pub(crate) fn end_waits(&self) {
+        self.crowded.notify_waiters();
     }
 
     fn stopping(&self) -> watch::Receiver<bool> {

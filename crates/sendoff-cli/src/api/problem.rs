@@ -1,11 +1,16 @@
 //! Errors on the wire: problem details (RFC 9457), and the one table of their kinds.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Map, Value, json};
 
 use super::{Body, respond};
+
+/// Bytes of a reader's words that are passed on; they may quote a caller.
+const LONGEST_WORDS: usize = 1_000;
+/// Bytes of a name that may be a misspelt one.
+const LONGEST_NAME: usize = 64;
 
 /// An answer that says what went wrong and what to do.
 #[derive(Debug, Clone)]
@@ -149,6 +154,7 @@ impl Problem {
     /// What is wrong with a job or a body, in the words of a reader or of the library: they begin
     /// with the field's path, which becomes a member, and name the fields that would be known.
     pub(crate) fn of_field(kind: &Kind, words: &str) -> Self {
+        let words = &*shortened(words);
         let unknown = unknown(words);
         let field = field(words).or(unknown.map(|(name, _)| name));
         let detail = match unknown {
@@ -225,6 +231,14 @@ impl From<sendoff::Error> for Problem {
     }
 }
 
+/// Words that may quote a caller at length, without most of the quotation.
+fn shortened(words: &str) -> Cow<'_, str> {
+    if words.len() <= LONGEST_WORDS {
+        return Cow::Borrowed(words);
+    }
+    Cow::Owned(format!("{}…", &words[..words.floor_char_boundary(LONGEST_WORDS)]))
+}
+
 /// The path of a field with which a message begins.
 fn field(words: &str) -> Option<&str> {
     let (path, _) = words.split_once(": ")?;
@@ -243,8 +257,10 @@ fn unknown(words: &str) -> Option<(&str, Option<&str>)> {
 
 /// The known name that is so close to this one that a typing error is likely.
 pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // Comparing costs the product of both lengths, and the caller chooses the name.
     known
         .into_iter()
+        .filter(|candidate| name.len().max(candidate.len()) <= LONGEST_NAME)
         .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
         .filter(|(distance, candidate)| *distance <= 2 && *distance < candidate.len())
         .min()
@@ -265,6 +281,17 @@ mod tests {
         assert!(problem.detail.ends_with("; did you mean `queue`?"), "{problem}");
         let problem = Problem::of_field(&INVALID_JOB, "the start: is odd");
         assert!(problem.members.is_empty());
+    }
+
+    #[test]
+    fn a_long_name_is_neither_repeated_whole_nor_compared() {
+        let name = "é".repeat(500_000);
+        let words = format!("unknown field `{name}`, expected `start` or `queue`");
+        let problem = Problem::of_field(&INVALID_JOB, &words);
+        assert!(problem.to_json().to_string().len() < 3_000);
+        assert_eq!(nearest(&"queue".repeat(13), ["queue"]), None);
+        let long = "q".repeat(65);
+        assert_eq!(nearest(&long, [&*"q".repeat(65)]), None, "not even if it is the same");
     }
 
     #[test]

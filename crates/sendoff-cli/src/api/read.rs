@@ -1,22 +1,28 @@
 //! Reading a request: its query, its headers, its body within limits.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use http::{HeaderMap, HeaderName, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Bytes};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     Body, BodyError,
     problem::{
-        INVALID_BODY, INVALID_PARAMETER, INVALID_PATH, Problem, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, nearest,
+        BUSY, INVALID_BODY, INVALID_PARAMETER, INVALID_PATH, Problem, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE,
+        nearest,
     },
 };
 
 /// The longest body of a call that is no submit, in bytes.
 pub(crate) const SMALL: usize = 64 * 1024;
+
+/// Bytes that bodies of batches may take at once, in all.
+pub(crate) const ROOM: usize = 64 * 1024 * 1024;
+const KIBIBYTE: usize = 1024;
 
 /// What a body is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,6 +169,31 @@ pub(crate) async fn whole(mut body: Body, limit: usize) -> Result<Bytes, Problem
         }
     }
     Ok(if all.is_empty() { first } else { all.into() })
+}
+
+/// Room in memory for long bodies, of all callers together.
+pub(crate) struct Room(Arc<Semaphore>);
+
+impl Room {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(ROOM / KIBIBYTE)))
+    }
+
+    /// As [`whole`], with the room that the body takes until it is let go of. It is asked for before
+    /// anything is read: who waited for more of it midway might wait for others that do the same.
+    pub(crate) async fn whole(
+        &self,
+        body: Body,
+        limit: usize,
+    ) -> Result<(Bytes, OwnedSemaphorePermit), Problem> {
+        let longest = body.size_hint().upper().and_then(|bytes| usize::try_from(bytes).ok());
+        let kibibytes = longest.unwrap_or(limit).min(limit).div_ceil(KIBIBYTE);
+        let room = self.0.clone().try_acquire_many_owned(u32::try_from(kibibytes).unwrap_or(u32::MAX));
+        let room = room.map_err(|_| {
+            BUSY.says("there is no room for so many long bodies at once; try again, or send shorter ones")
+        })?;
+        Ok((whole(body, limit).await?, room))
+    }
 }
 
 /// The body as JSON of this type.

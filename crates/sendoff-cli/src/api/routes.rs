@@ -292,7 +292,7 @@ pub(crate) static ROUTES: &[Route] = &[
         summary: "A job's record",
         query: &[Parameter {
             name: "wait",
-            about: "Answer when the job is final, or after this long, as in `30s`; at most 5m.",
+            about: "Answer when the job is final, or after this long, as in `30s`; at most 5m. Sooner while others wait for a connection.",
             schema: Span::json_schema,
         }],
         answers: &[(200, "Its record.", RECORD)],

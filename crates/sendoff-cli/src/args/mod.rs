@@ -150,7 +150,7 @@ pub(crate) struct Output {
     #[arg(long, env = "SENDOFF_JSON", value_parser = BoolishValueParser::new())]
     pub(crate) json: bool,
 
-    /// Print only what a script needs (for run: the guids, as jobs are accepted)
+    /// Print only what a script needs: guids, names, addresses or a token, one a line, or nothing
     #[arg(short, long, env = "SENDOFF_QUIET", conflicts_with = "json", value_parser = BoolishValueParser::new())]
     pub(crate) quiet: bool,
 }
@@ -235,7 +235,7 @@ fn name(text: &str) -> Result<String, String> {
 
 const MAIN_HELP: &str = "\
 Examples:
-  sendoff run --sink examples/first.ndjson   start the jobs of a file, with an endpoint to try them on
+  sendoff run --sink examples/first.ndjson   start a file of jobs, with an endpoint for them
   sendoff run jobs.ndjson                    start them; after a crash the same command continues
   sendoff run --each-line hosts.txt -- ping -c1 {}
   sendoff submit http http://127.0.0.1:8333/ --in 3h     leave a job with a daemon

@@ -1,16 +1,15 @@
 //! `sendoff submit`: one job.
 
 use std::{
-    collections::BTreeMap,
     io::Read,
     path::{Path, PathBuf},
 };
 
 use sendoff::{
-    Delivery, Guid, JobSpec, Payload,
-    starter::{Http, Process, Simulated},
+    Delivery, Guid, JobSpec,
+    starter::{Http, HttpSecret, Process, Simulated},
 };
-use serde_json::{Map, Value, json, value::RawValue};
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::{
@@ -27,7 +26,7 @@ use crate::{
 pub(super) async fn run(client: &Client, output: Output, command: &SubmitCommand) -> Result<Exit, Failure> {
     let options = command.options();
     let mut spec = match command {
-        SubmitCommand::Http(args) => JobSpec::raw(Http::STARTER, http(args)?),
+        SubmitCommand::Http(args) => JobSpec::new(&http(args)?),
         SubmitCommand::Process(args) => JobSpec::new(&process(args)?),
         SubmitCommand::Simulated(args) => JobSpec::new(&Simulated::new(args.takes.duration())),
         SubmitCommand::Job(args) => JobSpec::from_json(&read(&args.file)?)
@@ -64,7 +63,7 @@ pub(super) fn make_repeatable(spec: &mut JobSpec) -> bool {
     !named
 }
 
-fn http(args: &SubmitHttpArgs) -> Result<Box<RawValue>, Failure> {
+fn http(args: &SubmitHttpArgs) -> Result<Http, Failure> {
     let mut http = Http::post(&args.url).method(&args.method);
     for (name, value) in &args.header {
         http = http.header(name, value);
@@ -84,41 +83,25 @@ fn http(args: &SubmitHttpArgs) -> Result<Box<RawValue>, Failure> {
             Err(bytes) => http.bytes(bytes.as_bytes()),
         };
     }
-    let secrets = args.header_secret.iter().map(|(name, value)| Ok((name.clone(), secret(value)?)));
-    Ok(with_headers(&http, secrets.collect::<Result<_, Failure>>()?))
-}
-
-/// The payload with more headers, byte for byte as it is otherwise.
-fn with_headers(http: &Http, more: Map<String, Value>) -> Box<RawValue> {
-    let raw = |value: &Value| serde_json::value::to_raw_value(value).expect("JSON can be written");
-    let json = serde_json::to_string(http).expect("a payload has a JSON form");
-    let mut fields: BTreeMap<String, Box<RawValue>> =
-        serde_json::from_str(&json).expect("a payload is an object");
-    let mut headers = Map::new();
-    headers.extend(http.headers.iter().map(|(name, value)| (name.clone(), json!(value))));
-    headers.extend(more);
-    if !headers.is_empty() {
-        fields.insert("headers".into(), raw(&headers.into()));
+    for (name, value) in &args.header_secret {
+        http = http.header(name, secret(name, value)?);
     }
-    serde_json::value::to_raw_value(&fields).expect("JSON can be written")
+    Ok(http)
 }
 
 /// A reference to a secret, with what stands before it: `Bearer env:TOKEN`.
-fn secret(text: &str) -> Result<Value, Failure> {
+fn secret(name: &str, text: &str) -> Result<HttpSecret, Failure> {
     let refers = |rest: &str| rest.starts_with("env:") || rest.starts_with("file:");
     let words = std::iter::once(0).chain(text.match_indices(' ').map(|(at, _)| at + 1));
     let Some(at) = words.into_iter().find(|at| refers(&text[*at..])) else {
+        // Not the text: it may be the secret itself.
         return Err(Failure::usage(format!(
-            "--header-secret: {text:?} refers to no secret; write it as NAME=env:VARIABLE, NAME=file:/PATH or \
-             \"NAME=Bearer env:VARIABLE\""
+            "--header-secret: the value of {name} refers to no secret; write it as NAME=env:VARIABLE, \
+             NAME=file:/PATH or \"NAME=Bearer env:VARIABLE\""
         )));
     };
     let (prefix, reference) = text.split_at(at);
-    let mut value = json!({ "secret": reference });
-    if !prefix.is_empty() {
-        value["prefix"] = prefix.into();
-    }
-    Ok(value)
+    Ok(HttpSecret { secret: reference.to_owned(), prefix: prefix.to_owned() })
 }
 
 fn process(args: &SubmitProcessArgs) -> Result<Process, Failure> {
@@ -195,16 +178,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_passed_on_as_a_reference_and_a_body_byte_for_byte() {
-        let body = RawValue::from_string(r#"{"b":1.50, "a":2}"#.into()).unwrap();
-        let http = Http::post("http://127.0.0.1/").header("x-a", "b").json(&body).unwrap();
-        let secrets = [("Authorization".to_owned(), secret("Bearer env:HOOK").unwrap())];
-        assert_eq!(
-            with_headers(&http, secrets.into_iter().collect()).get(),
-            r#"{"headers":{"Authorization":{"prefix":"Bearer ","secret":"env:HOOK"},"x-a":"b"},"json":{"b":1.50, "a":2},"method":"POST","url":"http://127.0.0.1/"}"#
-                .replace(r#""method":"POST","#, "")
-        );
-        assert_eq!(secret("file:/run/a b").unwrap(), json!({"secret": "file:/run/a b"}));
-        assert!(secret("hunter2").is_err());
+    fn a_secret_is_passed_on_as_a_reference() {
+        let read = |text: &str| secret("A", text).map(|secret| (secret.prefix, secret.secret));
+        assert_eq!(read("Bearer env:HOOK").unwrap(), ("Bearer ".to_owned(), "env:HOOK".to_owned()));
+        assert_eq!(read("file:/run/a b").unwrap(), (String::new(), "file:/run/a b".to_owned()));
+        let refused = read("hunter2").unwrap_err();
+        assert!(!refused.message.contains("hunter2"), "{refused}");
     }
 }

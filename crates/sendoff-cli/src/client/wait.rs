@@ -22,6 +22,8 @@ use crate::{
 
 /// How long the daemon is asked to hold one answer back.
 const AT_A_TIME: Duration = Duration::from_secs(30);
+/// Before it is asked again if it did not hold it back: it is stopping.
+const PAUSE: Duration = Duration::from_millis(250);
 
 pub(super) async fn run(client: &Client, output: Output, args: &WaitArgs) -> Result<Exit, Failure> {
     let deadline = deadline(args.timeout);
@@ -70,12 +72,15 @@ pub(super) async fn until_final(
         let left = deadline.map_or(AT_A_TIME, |deadline| deadline.saturating_sub(SystemClock.elapsed()));
         let wait = left.min(AT_A_TIME);
         let call = Call::get(format!("/v1/jobs/{guid}?wait={}", Span::from(wait))).waiting(wait);
+        let asked = SystemClock.elapsed();
         let json: Box<RawValue> = client.call(&call).await?.json()?;
         let record = Record::read(json)?;
-        let over = deadline.is_some_and(|deadline| SystemClock.elapsed() >= deadline);
-        if record.job.state.is_final() || over {
+        let now = SystemClock.elapsed();
+        if record.job.state.is_final() || deadline.is_some_and(|deadline| now >= deadline) {
             return Ok(record);
         }
+        let early = wait.saturating_sub(now.saturating_sub(asked));
+        tokio::time::sleep(early.min(PAUSE)).await;
     }
 }
 

@@ -45,7 +45,7 @@ impl Door {
                 while connections.try_join_next().is_some() {}
                 match self.accept().await {
                     Ok(stream) => {
-                        let seat = crowd.seat().await;
+                        let seat = crowd.seat(|| server.api.end_waits()).await;
                         connections.spawn(serve(server.clone(), stream, seat, stopped.clone()));
                     }
                     Err(err) => {

@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, future::pending, sync::Arc, time::Duration};
 
-use http::{Request, Response, header};
+use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -121,7 +121,7 @@ impl Server {
             return pending().await;
         };
         let (head, body) = request.into_parts();
-        let mut response = match self.gate.judge(&head, peer) {
+        let response = match self.gate.judge(&head, peer) {
             Ok(who) => {
                 let body = Timed::new(body, patience).boxed();
                 self.api.handle(Request::from_parts(head, body), who).await
@@ -131,10 +131,6 @@ impl Server {
                 problem.into_response()
             }
         };
-        if response.status() == http::StatusCode::UNAUTHORIZED {
-            let bearer = http::HeaderValue::from_static("Bearer");
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, bearer);
-        }
         response.map(|body| Seated::new(body, busy))
     }
 }

@@ -79,7 +79,7 @@ impl Gate {
         let secret = words.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
         let known = secret.and_then(|(_, secret)| self.keyring.find(secret.trim()));
         let known = known.ok_or_else(|| refused("the token is not good (any more)"))?;
-        Ok(Identity::new(known.name, known.scopes, self.live.current().remote.clone()))
+        Ok(Identity::of_token(known, self.keyring.clone(), self.live.current().remote.clone()))
     }
 
     /// A page in a browser can send requests here under a name of its own that resolves to this

@@ -34,6 +34,9 @@ use crate::{
     signals::{Received, Signals},
 };
 
+/// How long opening the store may take, in microseconds: half an hour.
+const OPENING: u32 = 1_800_000_000;
+
 /// Serves until it is told to stop.
 pub(crate) async fn run(args: ServeArgs) -> Result<ExitCode, Failure> {
     let mut signals = Signals::listen()?;
@@ -43,6 +46,8 @@ pub(crate) async fn run(args: ServeArgs) -> Result<ExitCode, Failure> {
     allow_descriptors();
     let tls = Tls::load(&config)?;
     let keyring = Arc::new(Keyring::open(config.tokens.clone())?);
+    // Bringing a large store up to date may take longer than a service manager waits.
+    notify::tell(&[NotifyState::ExtendTimeoutUsec(OPENING)]);
     let store = engine::open(&config)?;
     let doors = doors(&config, tls.as_ref())?;
     let policy =

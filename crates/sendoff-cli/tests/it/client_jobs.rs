@@ -126,6 +126,15 @@ fn wait_takes_guids_from_a_pipe_and_answers_in_order() {
 }
 
 #[test]
+fn a_daemon_that_does_not_wait_is_not_asked_without_a_pause() {
+    let place = Place::new();
+    let fake = Fake::of(&place, |_, _| ok(record(1, "pending")));
+    place.run(["wait", "--timeout", "600ms", &guid(1)]).code(124);
+    // As fast as it can it would be hundreds of times.
+    assert!(fake.lines().len() <= 4, "{}", fake.lines().len());
+}
+
+#[test]
 fn a_wait_runs_out() {
     let place = Place::new();
     let _fake = Fake::of(&place, |_, _| ok(record(1, "pending")));

@@ -2,7 +2,8 @@
 
 use crate::harness::Place;
 
-const COMMANDS: [&str; 36] = [
+/// Every command.
+pub(crate) const COMMANDS: [&str; 36] = [
     "run",
     "sink",
     "backup",
@@ -100,6 +101,8 @@ fn manual_pages() {
         let page = format!("pages/man1/sendoff-{}.1", command.replace(' ', "-"));
         assert!(place.read(&page).contains("Examples"), "{command}");
     }
+    let pages = std::fs::read_dir(place.path("pages/man1")).unwrap().count();
+    assert_eq!(pages, COMMANDS.len() + 1, "COMMANDS leaves none out");
     place.write("file", "");
     place.run(["man", "file"]).code(2).stderr_has("cannot be written");
 }

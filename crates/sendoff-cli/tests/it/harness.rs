@@ -15,7 +15,7 @@ use std::{
 use serde_json::Value;
 
 pub(crate) use daemon::Daemon;
-pub(crate) use http::Answer;
+pub(crate) use http::{Answer, Door};
 
 /// A directory with nothing in it, which is the command's working directory and state directory.
 pub(crate) struct Place {

@@ -1,5 +1,6 @@
 //! The command as its users meet it: the built binary, its exit codes, what it prints.
 
+mod attacks;
 mod client_batch;
 mod client_connect;
 mod client_fake;
@@ -14,6 +15,7 @@ mod generated;
 mod harness;
 mod input;
 mod interrupt;
+mod operation;
 mod output;
 mod proof;
 mod reach;

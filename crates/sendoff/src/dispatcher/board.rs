@@ -5,6 +5,9 @@
 //! destination's connections, a starter's resources); a lane that finds a gate shut waits at it, so
 //! nothing is looked at again until a permit comes back. Every step costs O(log n) or less.
 
+mod lanes;
+mod permits;
+
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -434,155 +437,6 @@ impl Board {
         rate.into_iter().chain(gate).min()
     }
 
-    pub(super) fn lane_key(&mut self, lane: &Arc<Lane>) -> LaneKey {
-        if let Some(&key) = self.lane_keys.get(lane) {
-            return key;
-        }
-        let queue = self.queue_key(&lane.queue);
-        self.queues[queue].lanes += 1;
-        let (starter, per_destination) = self
-            .starter_gates
-            .get(&lane.starter)
-            .map_or((None, usize::MAX), |(gate, max)| (Some(*gate), *max));
-        let destination = lane
-            .destination
-            .as_ref()
-            .filter(|_| per_destination != usize::MAX)
-            .map(|destination| self.destination_gate(&lane.starter, destination, per_destination));
-        if let Some(gate) = destination {
-            self.gates[gate].lanes += 1;
-        }
-        let key = self.lanes.insert(LaneState {
-            lane: lane.clone(),
-            queue,
-            gates: [starter, destination],
-            ready: BTreeSet::new(),
-            truncated: false,
-            refilling: false,
-            dropped: false,
-            place: Place::Idle,
-            called_by: None,
-            claiming: 0,
-            in_flight: 0,
-        });
-        self.lane_keys.insert(lane.clone(), key);
-        key
-    }
-
-    pub(super) fn lane(&self, key: LaneKey) -> &Arc<Lane> {
-        &self.lanes[key].lane
-    }
-
-    fn queue_key(&mut self, name: &Arc<str>) -> QueueKey {
-        if let Some(&key) = self.queue_keys.get(name) {
-            return key;
-        }
-        let key = self.queues.insert(QueueState {
-            name: name.clone(),
-            limits: self.configured.get(name).copied().unwrap_or_default(),
-            rate: RateState::default(),
-            in_flight: 0,
-            heads: BTreeSet::new(),
-            called: BTreeSet::new(),
-            in_ring: false,
-            lanes: 0,
-        });
-        self.queue_keys.insert(name.clone(), key);
-        key
-    }
-
-    fn destination_gate(&mut self, starter: &Arc<str>, destination: &Arc<str>, max: usize) -> GateKey {
-        let name = (starter.clone(), destination.clone());
-        if let Some(&key) = self.destination_gates.get(&name) {
-            return key;
-        }
-        let key = self.gates.insert(Gate::new(max, None, Some(name.clone())));
-        self.destination_gates.insert(name, key);
-        key
-    }
-
-    /// Whether the queue's own limits allow a start now; if only its rate does not, it is woken.
-    fn queue_may_start(&mut self, key: QueueKey, now: Duration) -> bool {
-        let queue = &self.queues[key];
-        if queue.limits.paused || queue.limits.max_in_flight.is_some_and(|max| queue.in_flight >= max) {
-            return false;
-        }
-        if let Some(rate) = &queue.limits.rate {
-            let next = queue.rate.next(rate);
-            if next > now {
-                self.rate_wakes.insert((next, key));
-                return false;
-            }
-        }
-        true
-    }
-
-    fn shut_gate(&self, lane: LaneKey, now: Duration) -> Option<GateKey> {
-        self.lanes[lane].gates.iter().flatten().copied().find(|gate| self.gates[*gate].free(now) == 0)
-    }
-
-    fn take_permits(&mut self, lane: LaneKey, now: Duration) {
-        self.in_flight += 1;
-        let LaneState { queue, gates, .. } = self.lanes[lane];
-        let queue = &mut self.queues[queue];
-        queue.in_flight += 1;
-        if let Some(rate) = &queue.limits.rate {
-            queue.rate.take(rate, now);
-        }
-        for gate in gates.into_iter().flatten() {
-            let gate = &mut self.gates[gate];
-            gate.in_flight += 1;
-            if gate.max_running.is_some() {
-                gate.running += 1;
-            }
-        }
-    }
-
-    /// Takes the lane out of its queue's heads until the gate has a permit for it.
-    fn wait_at(&mut self, gate: GateKey, lane_key: LaneKey, now: Duration) {
-        let lane = &mut self.lanes[lane_key];
-        if let Place::Head(rank) = std::mem::replace(&mut lane.place, Place::Waiting) {
-            self.queues[lane.queue].heads.remove(&(rank, lane_key));
-        }
-        self.gates[gate].waiting.push_back(lane_key);
-        self.pass_call_on(lane_key, now);
-    }
-
-    /// A gate may have a free permit: the lane that has waited longest may try.
-    fn call(&mut self, gate_key: GateKey, now: Duration) {
-        while self.gates[gate_key].free(now) > 0 {
-            let Some(lane_key) = self.gates[gate_key].waiting.pop_front() else { return };
-            let lane = &mut self.lanes[lane_key];
-            let queue = lane.queue;
-            lane.place = Place::Idle;
-            lane.called_by = Some(gate_key);
-            self.queues[queue].called.insert(lane_key);
-            self.update_head(lane_key);
-            let head = matches!(self.lanes[lane_key].place, Place::Head(_));
-            if head && self.queue_may_start(queue, now) {
-                return;
-            }
-            // Its queue cannot use the permit now; it keeps its place there, and the next one is called.
-            self.queues[queue].called.remove(&lane_key);
-            self.lanes[lane_key].called_by = None;
-        }
-    }
-
-    /// The lane does not use the permit that it was called for: somebody else may.
-    fn pass_call_on(&mut self, lane_key: LaneKey, now: Duration) {
-        let queue = self.lanes[lane_key].queue;
-        self.queues[queue].called.remove(&lane_key);
-        if let Some(gate) = self.lanes[lane_key].called_by.take() {
-            self.call(gate, now);
-        }
-    }
-
-    fn pass_calls_on(&mut self, queue: QueueKey, now: Duration) {
-        while let Some(&lane) = self.queues[queue].called.first() {
-            self.pass_call_on(lane, now);
-        }
-    }
-
     /// Brings the lane's place among its queue's heads up to date with its first ready job.
     fn update_head(&mut self, key: LaneKey) {
         let lane = &mut self.lanes[key];
@@ -617,40 +471,6 @@ impl Board {
         let lane = &self.lanes[key];
         if lane.truncated && !lane.refilling && lane.ready.len() < low {
             self.short.insert(key);
-        }
-    }
-
-    /// Forgets a lane without jobs, and its queue with its last lane.
-    fn collect(&mut self, key: LaneKey) {
-        let lane = &self.lanes[key];
-        let idle = lane.place == Place::Idle && lane.claiming == 0 && lane.in_flight == 0;
-        if !idle || lane.truncated || lane.refilling {
-            return;
-        }
-        self.short.remove(&key);
-        let lane = self.lanes.remove(key);
-        self.lane_keys.remove(&lane.lane);
-        if let Some(gate_key) = lane.gates[1] {
-            let gate = &mut self.gates[gate_key];
-            gate.lanes -= 1;
-            if gate.lanes == 0 {
-                let gate = self.gates.remove(gate_key);
-                gate.destination.map(|name| self.destination_gates.remove(&name));
-            }
-        }
-        let queue = &mut self.queues[lane.queue];
-        queue.called.remove(&key);
-        queue.lanes -= 1;
-        self.collect_queue(lane.queue);
-    }
-
-    /// Forgets a queue without lanes. One with limits is kept: its rate must not be forgotten with
-    /// its last job.
-    fn collect_queue(&mut self, key: QueueKey) {
-        let queue = &self.queues[key];
-        if queue.lanes == 0 && !queue.in_ring && queue.limits == QueueLimits::default() {
-            let queue = self.queues.remove(key);
-            self.queue_keys.remove(&queue.name);
         }
     }
 }

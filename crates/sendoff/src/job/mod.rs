@@ -8,6 +8,7 @@ mod spec;
 
 pub use grant::{Caller, Grant, Reach};
 pub use kept::{Header, Job, JobId, Lane};
+pub(crate) use kept::{labels, read_labels};
 pub use queue::{QueueLimits, Rate};
 pub use record::{ErrorClass, JobRecord, LastError, Receipt};
 pub use spec::{Delivery, JobSpec, Payload, Retry, Start};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Delivery, Job};
+use super::{Delivery, Job, labels};
 use crate::{guid::Guid, state::State, time::Timestamp};
 
 /// A job's record: what was asked for, what happened, and when. An absent fact is `null` in JSON.
@@ -85,7 +85,7 @@ impl JobRecord {
             target: job.lane.destination.as_deref().map(str::to_owned),
             delivery: job.delivery,
             priority: job.priority,
-            labels: job.labels(),
+            labels: labels(&job.request),
             run_at: job.run_at,
             next_at: job.run_at,
             expires_at: job.expires_at,

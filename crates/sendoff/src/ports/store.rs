@@ -249,6 +249,8 @@ pub struct Prune {
 pub struct Filter {
     /// In this state.
     pub state: Option<State>,
+    /// Pending or starting, whichever of the two it is when it is looked at.
+    pub unfinished: bool,
     /// In this queue.
     pub queue: Option<String>,
     /// With this label.

@@ -19,6 +19,8 @@ pub struct Batch {
     specs: Vec<JobSpec>,
     atomic: bool,
     bookmark: Option<(String, Vec<u8>)>,
+    /// What the jobs are called; empty: 1, 2 and so on.
+    numbers: Vec<u64>,
 }
 
 impl Batch {
@@ -27,15 +29,31 @@ impl Batch {
     /// The most bytes of JSON in an atomic batch.
     pub const MAX_ATOMIC_BYTES: usize = 16 * 1024 * 1024;
 
+    fn new(specs: Vec<JobSpec>, atomic: bool) -> Self {
+        Self { specs, atomic, bookmark: None, numbers: Vec::new() }
+    }
+
     /// All of these jobs or none of them.
     pub fn atomic(specs: Vec<JobSpec>) -> Self {
-        Self { specs, atomic: true, bookmark: None }
+        Self::new(specs, true)
     }
 
     /// Each of these jobs by itself, as many as you like. Stored in parts; if the process crashes
     /// midway, a first part is stored.
     pub fn itemised(specs: Vec<JobSpec>) -> Self {
-        Self { specs, atomic: false, bookmark: None }
+        Self::new(specs, false)
+    }
+
+    /// What to call these jobs where the words of a conflict name another one of the batch, one
+    /// number for each: for parts of something longer. Default 1, 2 and so on.
+    #[must_use]
+    pub fn numbered(mut self, numbers: Vec<u64>) -> Self {
+        self.numbers = numbers;
+        self
+    }
+
+    fn number(numbers: &[u64], item: usize) -> u64 {
+        numbers.get(item).copied().unwrap_or(item as u64 + 1)
     }
 
     /// Keeps `value` under `name` in the same transaction as the last of these jobs (with up to
@@ -87,8 +105,7 @@ async fn atomic(scheduler: &Scheduler, batch: Batch) -> Result<Vec<Verdict>> {
     let mut jobs = Vec::with_capacity(count);
     let mut bytes = 0;
     for (item, spec) in batch.specs.into_iter().enumerate() {
-        let job =
-            scheduler.resolve(spec).map_err(|err| Error::invalid(format!("job {}: {err}", item + 1)))?;
+        let job = scheduler.resolve(spec).map_err(|err| err.of_item(item))?;
         bytes += job.request.len();
         jobs.push(Arc::new(job));
     }
@@ -105,8 +122,8 @@ async fn atomic(scheduler: &Scheduler, batch: Batch) -> Result<Vec<Verdict>> {
         _ => None,
     });
     if let Some((item, conflict)) = conflict {
-        let err = resolve::conflict(guids[item], conflict);
-        return Err(Error::new(err.kind(), format!("job {}: {err}", item + 1)));
+        let number = conflict.with_item.map(|with| Batch::number(&batch.numbers, with));
+        return Err(resolve::conflict(guids[item], conflict, number).of_item(item));
     }
     Ok(inserted.into_iter().zip(guids).map(|(verdict, guid)| told(verdict, guid, &[])).collect())
 }
@@ -118,13 +135,13 @@ async fn itemised(scheduler: &Scheduler, batch: Batch) -> Result<Vec<Verdict>> {
     loop {
         let mut chunk = Vec::with_capacity(CHUNK.min(specs.len()));
         let mut jobs = Vec::with_capacity(chunk.capacity());
-        // Where in the batch the jobs of this part stand: invalid ones are left out of it.
-        let mut places = Vec::with_capacity(chunk.capacity());
-        for (place, spec) in specs.by_ref().take(CHUNK) {
+        // The numbers of the jobs of this part: invalid ones are left out of it.
+        let mut numbers = Vec::with_capacity(chunk.capacity());
+        for (item, spec) in specs.by_ref().take(CHUNK) {
             chunk.push(scheduler.resolve(spec).map(|job| {
                 let guid = job.guid;
                 jobs.push(Arc::new(job));
-                places.push(place);
+                numbers.push(Batch::number(&batch.numbers, item));
                 guid
             }));
         }
@@ -139,7 +156,7 @@ async fn itemised(scheduler: &Scheduler, batch: Batch) -> Result<Vec<Verdict>> {
             verdicts.extend(chunk.into_iter().map(|resolved| match resolved {
                 Err(err) => Verdict::Invalid(err),
                 Ok(guid) => match inserted.next() {
-                    Some(verdict) => told(verdict, guid, &places),
+                    Some(verdict) => told(verdict, guid, &numbers),
                     None => Verdict::Invalid(Error::invalid("the store gave no verdict on it")),
                 },
             }));
@@ -150,14 +167,14 @@ async fn itemised(scheduler: &Scheduler, batch: Batch) -> Result<Vec<Verdict>> {
     }
 }
 
-/// The verdict as the caller gets it; `places` are those of the stored part's jobs in the batch.
-fn told(verdict: Inserted, guid: Guid, places: &[usize]) -> Verdict {
+/// The verdict as the caller gets it; `numbers` are those of the stored part's jobs.
+fn told(verdict: Inserted, guid: Guid, numbers: &[u64]) -> Verdict {
     match verdict {
         Inserted::Created(_) => Verdict::Created(guid),
         Inserted::Existing(first) => Verdict::Existing(first),
-        Inserted::Conflict(mut conflict) => {
-            conflict.with_item = conflict.with_item.and_then(|item| places.get(item).copied());
-            Verdict::Conflict(resolve::conflict(guid, &conflict))
+        Inserted::Conflict(conflict) => {
+            let number = conflict.with_item.and_then(|item| numbers.get(item).copied());
+            Verdict::Conflict(resolve::conflict(guid, &conflict, number))
         }
         Inserted::Skipped => Verdict::Conflict(Error::invalid("another job of the batch conflicts")),
     }

@@ -240,10 +240,11 @@ fn check_labels(labels: &BTreeMap<String, String>) -> Result<()> {
     Ok(())
 }
 
-/// A guid and whether it was given by the caller, for messages.
-pub(crate) fn conflict(guid: Guid, conflict: &crate::ports::Conflict) -> Error {
-    let with = match conflict.with_item {
-        Some(item) => format!("job {} of the same batch", item + 1),
+/// The refusal of a job whose guid or key names another one: job `number` of the same batch, if it
+/// has one.
+pub(crate) fn conflict(guid: Guid, conflict: &crate::ports::Conflict, number: Option<u64>) -> Error {
+    let with = match number {
+        Some(number) => format!("job {number} of the same batch"),
         None => format!("job {}", conflict.with),
     };
     Error::new(

@@ -4,7 +4,9 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
 use sendoff::{
     Error, Job, JobId, State,
-    ports::{CancelVerdict, Claim, Filter, InsertBatch, Inserted, NewJob, PageRequest, Settlement, Store},
+    ports::{
+        CancelVerdict, Claim, Filter, InsertBatch, Inserted, NewJob, PageRequest, Prune, Settlement, Store,
+    },
     state::Outcome,
     store::{SqliteOptions, SqliteStore},
     testing::model::{at, job},
@@ -76,6 +78,27 @@ async fn one_owner_at_a_time_whatever_name_leads_to_the_file() {
     std::os::unix::fs::symlink(&victim, directory.path().join("other.db.lock")).unwrap();
     assert!(refused(&directory.path().join("other.db")).is_unusable());
     assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
+}
+
+/// What a killed owner was just starting holds its descriptors for a moment longer.
+#[test]
+fn a_lock_that_outlives_its_owner_is_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    let mut dead = std::process::Command::new("true").spawn().unwrap();
+    dead.wait().unwrap();
+    let lock = directory.path().join("store.db.lock");
+    fs::write(&lock, format!("{}\n", dead.id())).unwrap();
+    let orphan = fs::File::open(&lock).unwrap();
+    rustix::fs::flock(&orphan, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let (tell, opened) = std::sync::mpsc::channel();
+    let opening = path.clone();
+    std::thread::spawn(move || tell.send(SqliteStore::open(opening, roomy()).map(drop)));
+    let early = opened.recv_timeout(std::time::Duration::from_millis(50));
+    assert!(early.is_err(), "neither open nor refused while the orphan lives: {early:?}");
+    drop(orphan);
+    opened.recv().unwrap().unwrap();
+    assert_eq!(fs::read_to_string(&lock).unwrap(), format!("{}\n", std::process::id()));
 }
 
 #[tokio::test]
@@ -179,6 +202,21 @@ async fn a_row_that_cannot_be_decoded_is_left_alone() {
     assert_eq!((counts.total(State::Pending), counts.quarantined), (3, 2));
     let verdicts = store.cancel(vec![job(0).guid], at(2)).await.unwrap();
     assert!(matches!(verdicts[..], [CancelVerdict::Cancelled { .. }]), "{verdicts:?}");
+}
+
+#[tokio::test]
+async fn queues_without_jobs_leave_no_counts_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    let store = open(&path);
+    insert(&store, 1).await;
+    store.cancel(vec![job(1).guid], at(1)).await.unwrap();
+    let all = Prune { before: at(2), submitted_by: None, unknown_too: false, limit: 10 };
+    assert_eq!(store.prune(all).await.unwrap(), 1);
+    store.close().await.unwrap();
+    let raw = rusqlite::Connection::open(&path).unwrap();
+    let rows: i64 = raw.query_row("SELECT count(*) FROM counts", [], |row| row.get(0)).unwrap();
+    assert_eq!(rows, 0);
 }
 
 #[tokio::test]

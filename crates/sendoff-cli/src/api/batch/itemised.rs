@@ -11,7 +11,7 @@ use sendoff::{Batch, Guid, JobSpec, Scheduler, Verdict};
 use serde_json::json;
 use tokio::{
     runtime::Handle,
-    sync::{mpsc, watch},
+    sync::{OwnedSemaphorePermit, mpsc, watch},
 };
 
 use super::{
@@ -19,11 +19,12 @@ use super::{
     lines::{Line, Lines},
     too_long,
 };
+use crate::access::Identity;
 use crate::api::{
     Answered, Api, Call,
     body::{self, Writer},
-    problem::{CONFLICT, INVALID_JOB, Problem, STOPPING},
-    read::{self, Media},
+    problem::{INVALID_JOB, Problem, STOPPING, UNAUTHORIZED},
+    read::{Media, broken},
     streamed,
 };
 
@@ -37,7 +38,7 @@ enum Source {
     /// Of any length.
     Lines(Lines),
     /// An array, which is read whole before the answer begins.
-    Array(Bytes),
+    Array(Bytes, OwnedSemaphorePermit),
 }
 
 /// Jobs on their way to the store, with those that are none.
@@ -81,16 +82,16 @@ pub(super) async fn submit(api: Arc<Api>, call: Call, media: Media) -> Answered 
     let source = match media {
         Media::NdJson => Source::Lines(Lines::new(call.body)),
         Media::Json => {
-            let whole = read::whole(call.body, Batch::MAX_ATOMIC_BYTES).await?;
+            let (whole, room) = api.room.whole(call.body, Batch::MAX_ATOMIC_BYTES).await?;
             items(&whole)?;
-            Source::Array(whole)
+            Source::Array(whole, room)
         }
     };
     let scheduler = api.scheduler.for_caller(call.who.caller());
     let stopping = api.stopping();
     let (writer, body) = body::written(2);
     let work = async move {
-        let tally = run(&scheduler, source, &writer, stopping).await;
+        let tally = run(&scheduler, &call.who, source, &writer, stopping).await;
         let Tally { items, created, existing, refused } = tally;
         tracing::debug!(target: "audit", who = %call.who.name, action = "submit_batch", items, created, existing, refused);
     };
@@ -101,6 +102,7 @@ pub(super) async fn submit(api: Arc<Api>, call: Call, media: Media) -> Answered 
 
 async fn run(
     scheduler: &Scheduler,
+    who: &Identity,
     source: Source,
     answers: &Writer,
     stopping: watch::Receiver<bool>,
@@ -110,10 +112,10 @@ async fn run(
     let feed = async {
         match source {
             Source::Lines(lines) => feed_lines(lines, feeder, stopping).await,
-            Source::Array(array) => feed_array(&array, feeder).await,
+            Source::Array(array, _room) => feed_array(&array, feeder).await,
         }
     };
-    let (fed, stored) = future::join(feed, store(scheduler, chunks, answers, &mut tally)).await;
+    let (fed, stored) = future::join(feed, store(scheduler, who, chunks, answers, &mut tally)).await;
     let last = match stored.and(fed) {
         Ok(()) => json!({
             "items": tally.items,
@@ -164,7 +166,7 @@ async fn feed_lines(
                 continue;
             }
             Ok(None) => Ok(()),
-            Err(err) => Err(read::broken(err)),
+            Err(err) => Err(broken(err)),
         };
         // If the store takes no more, it says why.
         let _ = feeder.send(chunk).await;
@@ -184,9 +186,11 @@ async fn feed_array(array: &[u8], feeder: mpsc::Sender<Chunk>) -> Result<(), Pro
     Ok(())
 }
 
-/// Stores the chunks and answers them, until there are no more or nobody reads the answers.
+/// Stores the chunks and answers them, until there are no more, nobody reads the answers, or the
+/// caller's token is no longer good.
 async fn store(
     scheduler: &Scheduler,
+    who: &Identity,
     mut chunks: mpsc::Receiver<Chunk>,
     answers: &Writer,
     tally: &mut Tally,
@@ -195,9 +199,16 @@ async fn store(
         if chunk.entries.is_empty() {
             continue;
         }
+        if !who.holds() {
+            return Err(UNAUTHORIZED.says("the token is not good any more; nothing after this was accepted"));
+        }
         let verdicts = match chunk.jobs.is_empty() {
             true => Vec::new(),
-            false => scheduler.submit_batch(Batch::itemised(chunk.jobs)).await?,
+            false => {
+                let stored = chunk.entries.iter().filter(|(_, refusal)| refusal.is_none());
+                let numbers = stored.map(|(place, _)| place.item).collect();
+                scheduler.submit_batch(Batch::itemised(chunk.jobs).numbered(numbers)).await?
+            }
         };
         let text = told(chunk.entries, verdicts, tally);
         if answers.send(text.into()).await.is_err() {
@@ -209,14 +220,12 @@ async fn store(
 
 /// One line for each entry.
 fn told(entries: Vec<(Place, Option<Problem>)>, verdicts: Vec<Verdict>, tally: &mut Tally) -> String {
-    let stored = entries.iter().filter(|(_, refusal)| refusal.is_none());
-    let numbers: Vec<u64> = stored.map(|(place, _)| place.item).collect();
     let mut verdicts = verdicts.into_iter();
     let mut text = String::with_capacity(entries.len() * 80);
     for (place, refusal) in entries {
         let verdict = match refusal {
             Some(refusal) => Err(refusal),
-            None => judged(verdicts.next(), place, &numbers),
+            None => judged(verdicts.next(), place),
         };
         tally.items += 1;
         // Writing to a string does not fail.
@@ -235,25 +244,11 @@ fn told(entries: Vec<(Place, Option<Problem>)>, verdicts: Vec<Verdict>, tally: &
     text
 }
 
-fn judged(verdict: Option<Verdict>, place: Place, numbers: &[u64]) -> Result<(Guid, bool), Problem> {
+fn judged(verdict: Option<Verdict>, place: Place) -> Result<(Guid, bool), Problem> {
     match verdict {
         Some(Verdict::Created(guid)) => Ok((guid, true)),
         Some(Verdict::Existing(guid)) => Ok((guid, false)),
-        Some(Verdict::Conflict(err)) => {
-            Err(place.of(Problem::of_field(&CONFLICT, &renumbered(&err.to_string(), numbers))))
-        }
-        Some(Verdict::Invalid(err)) => Err(place.of(err.into())),
+        Some(Verdict::Conflict(err) | Verdict::Invalid(err)) => Err(place.of(err.into())),
         None => Err(place.of(INVALID_JOB.says("the store gave no verdict on it"))),
     }
-}
-
-/// The library counts the jobs of a chunk; here they have the numbers of the whole batch.
-fn renumbered(words: &str, numbers: &[u64]) -> String {
-    let whole = || {
-        let (before, rest) = words.split_once("names job ")?;
-        let (place, after) = rest.split_once(" of the same batch")?;
-        let number = numbers.get(place.parse::<usize>().ok()?.checked_sub(1)?)?;
-        Some(format!("{before}names job {number} of the same batch{after}"))
-    };
-    whole().unwrap_or_else(|| words.to_owned())
 }

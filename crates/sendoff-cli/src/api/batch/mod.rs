@@ -69,7 +69,7 @@ pub(crate) async fn submit(api: Arc<Api>, call: Call) -> Answered {
 }
 
 async fn all_or_none(api: Arc<Api>, call: Call, media: Media) -> Answered {
-    let body = read::whole(call.body, Batch::MAX_ATOMIC_BYTES).await?;
+    let (body, _room) = api.room.whole(call.body, Batch::MAX_ATOMIC_BYTES).await?;
     let (specs, places) = match media {
         Media::NdJson => from_lines(&body)?,
         Media::Json => from_array(&body)?,
@@ -130,19 +130,12 @@ fn gather<'a>(jobs: impl Iterator<Item = (&'a [u8], Place)>) -> Result<Specs, Pr
     Ok((specs, places))
 }
 
-/// The library names the item in its words; here it becomes a member, with its line.
+/// The job that is to blame becomes a member, with its line.
 fn refused(err: sendoff::Error, places: &[Place]) -> Problem {
-    let words = err.to_string();
-    let named = words.strip_prefix("job ").and_then(|rest| rest.split_once(": "));
-    let place = named.and_then(|(item, _)| places.get(item.parse::<usize>().ok()?.checked_sub(1)?));
-    let mut problem = Problem::from(err);
-    if let (Some(place), Some((_, words))) = (place, named) {
-        if let Some(kind) = super::problem::kind(problem.kind) {
-            problem = Problem::of_field(kind, words);
-        }
-        problem = place.of(problem);
+    match err.item().and_then(|item| places.get(item)) {
+        Some(place) => place.of(err.of_one_job().into()),
+        None => err.into(),
     }
-    problem
 }
 
 /// A job that is longer than a job may be.

@@ -9,10 +9,13 @@ use futures_util::stream;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Bytes, Frame};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{Answer, Place, piece};
-use crate::api::{Body, BodyError, body};
+use super::{Answer, Place, Revocable, piece};
+use crate::{
+    access::Scope,
+    api::{Body, BodyError, body},
+};
 
 const NDJSON: (&str, &str) = ("content-type", "application/x-ndjson");
 const JOB: &str = r#"{"start":{"simulated":{"delay":"0s"}},"delay":"1h"}"#;
@@ -84,6 +87,7 @@ async fn an_itemised_batch_has_a_verdict_for_each_job_in_order() {
         assert_eq!((&problem["item"], &problem["line"]), (&json!(item), &json!(line)), "{problem:#}");
         assert_eq!(problem["type"], format!("/problems/{kind}"));
     }
+    assert_eq!(lines[3]["problem"]["field"], "guid");
     let words = lines[3]["problem"]["detail"].as_str().unwrap();
     assert!(words.contains("job 1 of the same batch") || words.contains(guid), "{words}");
     assert_eq!(lines[5]["created"], true);
@@ -158,6 +162,23 @@ async fn jobs_are_answered_as_they_come() {
     }
     drop(writer);
     assert!(piece(&mut answer).await.unwrap().contains("\"items\":4"));
+}
+
+#[tokio::test]
+async fn a_stream_of_jobs_is_taken_no_longer_than_its_token_is_good() {
+    let place = Place::new().await;
+    let token = Revocable::new(Scope::Submit);
+    let (writer, body) = body::written(1);
+    let request = Request::post("/v1/jobs:batch?atomic=false").header(NDJSON.0, NDJSON.1).body(body).unwrap();
+    let mut answer = place.api.handle(request, Ok(token.shown())).await.into_body();
+    writer.send(format!("{JOB}\n").into()).await.unwrap();
+    assert!(piece(&mut answer).await.unwrap().contains("\"created\":true"));
+    token.revoke();
+    writer.send(format!("{JOB}\n").into()).await.unwrap();
+    let last: Value = serde_json::from_str(&piece(&mut answer).await.unwrap()).unwrap();
+    assert_eq!((&last["items"], &last["problem"]["type"]), (&json!(1), &json!("/problems/unauthorized")));
+    assert_eq!(piece(&mut answer).await, None);
+    assert_eq!(place.get("/v1/stats").await.ok()["counts"]["pending"], 1);
 }
 
 #[tokio::test]

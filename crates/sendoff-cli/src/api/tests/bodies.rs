@@ -5,8 +5,14 @@ use http::Request;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Bytes, Frame};
 
-use super::{Answer, Place, full};
-use crate::api::{Body, BodyError, problem::TOO_LARGE};
+use sendoff::Batch;
+use tokio::task::JoinSet;
+
+use super::{Answer, Place, full, with_scopes};
+use crate::{
+    access::Scope,
+    api::{Body, BodyError, body::written, problem::TOO_LARGE, read::ROOM},
+};
 
 const JOB: &str = r#"{"start":{"simulated":{"delay":"0s"}}}"#;
 
@@ -80,4 +86,35 @@ async fn a_body_that_breaks_off_is_answered_as_its_carrier_says() {
     let slow = pieces(vec![Err(Box::new(TOO_LARGE.says("as the carrier says")))]);
     let answer = Answer::of(place.send(Request::post("/v1/jobs").body(slow).unwrap()).await).await;
     answer.problem("too_large");
+}
+
+#[tokio::test]
+async fn long_bodies_that_do_not_come_take_only_so_much_room() {
+    let place = Place::new().await;
+    let batch = |body: Body| Request::post("/v1/jobs:batch").body(body).unwrap();
+    let mut writers = Vec::new();
+    let mut waiting = JoinSet::new();
+    for _ in 0..ROOM / Batch::MAX_ATOMIC_BYTES {
+        let (writer, body) = written(1);
+        writers.push(writer);
+        let api = place.api.clone();
+        let who = Ok(with_scopes(&[Scope::Submit]));
+        waiting.spawn(async move { api.handle(batch(body), who).await.status() });
+    }
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    let (_writer, body) = written(1);
+    let refused = place.send(batch(body)).await;
+    assert_eq!(refused.headers()["retry-after"], "1");
+    Answer::of(refused).await.problem("busy");
+    // Bodies that say how short they are need less, and what is no batch needs none of it.
+    place.post("/v1/jobs", JOB).await.ok();
+    for writer in writers {
+        writer.send(Bytes::from_static(b"[]")).await.unwrap();
+    }
+    while let Some(status) = waiting.join_next().await {
+        assert_eq!(status.unwrap(), http::StatusCode::OK);
+    }
+    place.post("/v1/jobs:batch", format!("[{JOB}]")).await.ok();
 }

@@ -1,10 +1,15 @@
 //! The stream of events.
 
+use std::time::Duration;
+
 use http::Request;
 use serde_json::{Value, json};
 
-use super::{Answer, Place, full, piece};
-use crate::api::{Body, events};
+use super::{Answer, Place, Revocable, full, piece};
+use crate::{
+    access::Scope,
+    api::{Body, events},
+};
 
 /// A listener that reads event by event.
 struct Listener {
@@ -136,4 +141,37 @@ async fn streams_end_with_the_scheduler_and_their_number_is_limited() {
     for stream in &mut streams {
         assert!(stream.next().await.is_none());
     }
+}
+
+#[tokio::test]
+async fn a_listener_that_wants_nothing_of_what_happens_hears_that_the_daemon_lives() {
+    let place = Place::new().await;
+    let silent = place.submit(json!({ "delay": "1h" })).await;
+    let mut quiet = Listener::new(&place, &format!("?guid={silent}"), None).await;
+    assert_eq!(piece(&mut quiet.body).await.unwrap(), ":\n\n");
+    tokio::time::pause();
+    let began = tokio::time::Instant::now();
+    let others = async {
+        for _ in 0..100 {
+            place.submit(json!({ "delay": "1h" })).await;
+            tokio::time::sleep(Duration::from_secs(5)).await;
+        }
+    };
+    tokio::select! {
+        beat = piece(&mut quiet.body) => assert_eq!(beat.unwrap(), ":\n\n"),
+        () = others => panic!("nothing came"),
+    }
+    assert!(began.elapsed() <= Duration::from_secs(20));
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_its_token() {
+    let place = Place::new().await;
+    let token = Revocable::new(Scope::Read);
+    let request = Request::get("/v1/events").body(full("")).unwrap();
+    let mut body = place.api.handle(request, Ok(token.shown())).await.into_body();
+    assert!(piece(&mut body).await.is_some());
+    token.revoke();
+    place.submit(json!({})).await;
+    assert_eq!(piece(&mut body).await, None);
 }

@@ -25,7 +25,7 @@ use sendoff::{
 use serde_json::{Value, json, value::RawValue};
 
 use super::{Api, Body, Metrics};
-use crate::access::{Identity, Scope};
+use crate::access::{Identity, Keyring, Scope, Token, Tokens};
 
 /// Begins, and then nobody knows: under at_most_once its jobs become unknown.
 struct Doubtful;
@@ -51,10 +51,46 @@ impl Starter for Doubtful {
     }
 }
 
+/// A token of a file, until it is revoked.
+struct Revocable {
+    dir: tempfile::TempDir,
+    keyring: Arc<Keyring>,
+    secret: String,
+}
+
+impl Revocable {
+    fn new(scope: Scope) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (token, secret) = Token::new("t", vec![scope], sendoff::Timestamp::MIN, None).unwrap();
+        let path = dir.path().join("tokens");
+        Tokens::change(&path, |tokens| {
+            tokens.all.push(token);
+            Ok(())
+        })
+        .unwrap();
+        Self { dir, keyring: Arc::new(Keyring::open(path).unwrap()), secret }
+    }
+
+    fn shown(&self) -> Identity {
+        let known = self.keyring.find(&self.secret).unwrap();
+        Identity::of_token(known, self.keyring.clone(), Arc::default())
+    }
+
+    fn revoke(&self) {
+        let path = self.dir.path().join("tokens");
+        Tokens::change(&path, |tokens| {
+            tokens.all.clear();
+            Ok(())
+        })
+        .unwrap();
+        self.keyring.look_again();
+    }
+}
+
 /// An API on an empty store.
-struct Place {
-    api: Arc<Api>,
-    scheduler: Scheduler,
+pub(super) struct Place {
+    pub(super) api: Arc<Api>,
+    pub(super) scheduler: Scheduler,
 }
 
 /// A whole answer.
@@ -107,7 +143,7 @@ fn with_scopes(scopes: &[Scope]) -> Identity {
 }
 
 impl Place {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let metrics = Metrics::new();
         let scheduler = Scheduler::builder()
             .store(Arc::new(MemoryStore::new()))

@@ -10,7 +10,7 @@ mod kill;
 mod race;
 
 /// A figure that the environment may raise.
-fn figure(name: &str, short: usize) -> usize {
+pub(crate) fn figure(name: &str, short: usize) -> usize {
     std::env::var(name)
         .map_or(short, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text:?} is no number")))
 }

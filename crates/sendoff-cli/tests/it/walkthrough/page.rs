@@ -5,62 +5,39 @@ pub(super) struct Page(Vec<Part>);
 
 enum Part {
     Prose(String),
-    Block(Block),
+    Step(Step),
 }
 
-/// A fenced block that is run.
-pub(super) enum Block {
-    /// Lines after `$ ` are commands, those below what they print.
-    Console(Vec<Step>),
-    /// A request, a line `---`, and the answer.
-    Http(Vec<Step>),
-}
-
-/// A command or request and what the page shows of its answer.
+/// A command or request, and what the page shows of its answer.
 pub(super) struct Step {
     pub(super) line: usize,
+    /// A request, else a command.
+    pub(super) http: bool,
     pub(super) asked: String,
     pub(super) shown: String,
-}
-
-impl Block {
-    pub(super) fn steps(&mut self) -> &mut Vec<Step> {
-        match self {
-            Self::Console(steps) | Self::Http(steps) => steps,
-        }
-    }
 }
 
 impl Page {
     pub(super) fn read(text: &str) -> Self {
         let mut parts = Vec::new();
         let mut lines = text.lines().enumerate();
-        while let Some((number, line)) = lines.next() {
-            if line != "```console" && line != "```http" {
-                parts.push(Part::Prose(line.to_owned()));
-                continue;
+        while let Some((_, line)) = lines.next() {
+            parts.push(Part::Prose(line.to_owned()));
+            let block = lines.by_ref().take_while(|(_, line)| *line != "```");
+            match line {
+                "```console" => parts.extend(commands(block).into_iter().map(Part::Step)),
+                "```http" => parts.push(Part::Step(request(block))),
+                _ => continue,
             }
-            let body: Vec<(usize, &str)> = lines
-                .by_ref()
-                .map(|(number, line)| (number + 1, line))
-                .take_while(|(_, line)| *line != "```")
-                .collect();
-            parts.push(Part::Block(if line == "```console" {
-                Block::Console(commands(&body))
-            } else {
-                let words: Vec<&str> = body.iter().map(|(_, line)| *line).collect();
-                let rule = words.iter().position(|line| *line == "---").unwrap_or(words.len());
-                let shown = words.get(rule + 1..).unwrap_or_default().join("\n");
-                Block::Http(vec![Step { line: number + 2, asked: words[..rule].join("\n"), shown }])
-            }));
+            parts.push(Part::Prose("```".to_owned()));
         }
         Self(parts)
     }
 
-    pub(super) fn blocks(&mut self) -> impl Iterator<Item = &mut Block> {
+    pub(super) fn steps(&mut self) -> impl Iterator<Item = &mut Step> {
         self.0.iter_mut().filter_map(|part| match part {
             Part::Prose(_) => None,
-            Part::Block(block) => Some(block),
+            Part::Step(step) => Some(step),
         })
     }
 
@@ -69,21 +46,13 @@ impl Page {
         for part in &self.0 {
             match part {
                 Part::Prose(line) => text.push_str(line),
-                Part::Block(Block::Console(steps)) => {
-                    text.push_str("```console\n");
-                    for step in steps {
-                        text.push_str(&format!("$ {}\n", step.asked));
-                        if !step.shown.is_empty() {
-                            text.push_str(&format!("{}\n", step.shown));
-                        }
-                    }
-                    text.push_str("```");
+                Part::Step(Step { http: true, asked, shown, .. }) => {
+                    text.push_str(&format!("{asked}\n---\n{shown}"));
                 }
-                Part::Block(Block::Http(steps)) => {
-                    for Step { asked, shown, .. } in steps {
-                        text.push_str(&format!("```http\n{asked}\n---\n{shown}\n```"));
-                    }
+                Part::Step(Step { asked, shown, .. }) if shown.is_empty() => {
+                    text.push_str(&format!("$ {asked}"))
                 }
+                Part::Step(Step { asked, shown, .. }) => text.push_str(&format!("$ {asked}\n{shown}")),
             }
             text.push('\n');
         }
@@ -91,22 +60,38 @@ impl Page {
     }
 }
 
-fn commands(body: &[(usize, &str)]) -> Vec<Step> {
+/// Lines after `$ ` are commands, which go on after a `\`; those below are what they print.
+fn commands<'a>(block: impl Iterator<Item = (usize, &'a str)>) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
-    let mut continues = false;
-    for &(line, words) in body {
+    for (line, words) in block {
         match (words.strip_prefix("$ "), steps.last_mut()) {
-            (Some(asked), _) => steps.push(Step { line, asked: asked.to_owned(), shown: String::new() }),
-            (None, Some(step)) if continues => step.asked.push_str(&format!("\n{words}")),
-            (None, Some(step)) => {
-                if !step.shown.is_empty() {
-                    step.shown.push('\n');
-                }
-                step.shown.push_str(words);
+            (Some(asked), _) => {
+                steps.push(Step {
+                    line: line + 1,
+                    http: false,
+                    asked: asked.to_owned(),
+                    shown: String::new(),
+                });
             }
-            (None, None) => panic!("line {line}: a console block begins with a command"),
+            (None, Some(step)) if step.shown.is_empty() && step.asked.ends_with('\\') => {
+                step.asked.push_str(&format!("\n{words}"));
+            }
+            (None, Some(step)) if step.shown.is_empty() => step.shown.push_str(words),
+            (None, Some(step)) => step.shown.push_str(&format!("\n{words}")),
+            (None, None) => panic!("line {}: a console block begins with a command", line + 1),
         }
-        continues = words.ends_with('\\');
     }
     steps
+}
+
+/// A request, a line `---`, and its answer.
+fn request<'a>(block: impl Iterator<Item = (usize, &'a str)>) -> Step {
+    let (lines, words): (Vec<_>, Vec<_>) = block.unzip();
+    let rule = words.iter().position(|line| *line == "---").expect("a request, a line ---, an answer");
+    Step {
+        line: lines[0] + 1,
+        http: true,
+        asked: words[..rule].join("\n"),
+        shown: words[rule + 1..].join("\n"),
+    }
 }

@@ -1,85 +1,98 @@
-//! Commands as the page has them, run by the system's shell.
+//! Commands as the page has them, typed into one shell.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
+    os::unix::process::CommandExt,
     path::PathBuf,
     process::{Child, Command, Stdio},
+    sync::mpsc::{Receiver, channel},
+    time::Duration,
 };
+
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::harness::Place;
 
-pub(super) struct Shell<'a> {
-    place: &'a Place,
-    /// What goes on behind: commands that end with `&`.
-    behind: Vec<Child>,
+/// The page's home directory.
+const HOME: &str = "/home/ada";
+/// How the shell says that a command is done.
+const DONE: &str = "=== done ";
+/// What no command takes on the slowest machine.
+const PATIENCE: Duration = Duration::from_secs(100);
+
+/// A shell, and what it started; killed at the end.
+pub(super) struct Shell {
+    child: Child,
+    lines: Receiver<String>,
+    home: PathBuf,
 }
 
-impl<'a> Shell<'a> {
-    pub(super) fn new(place: &'a Place) -> Self {
-        Self { place, behind: Vec::new() }
-    }
-
-    pub(super) fn socket(&self) -> PathBuf {
-        self.place.path("run/sendoff/sendoff.sock")
-    }
-
-    /// What the command prints, and its exit code if that is not 0.
-    pub(super) fn run(&mut self, command: &str) -> String {
-        if let Some(behind) = command.strip_suffix('&') {
-            return self.leave(behind);
-        }
-        let output = self.command(&format!("{{ {command}\n}} 2>&1")).output().unwrap();
-        let mut text = String::from_utf8(output.stdout).unwrap();
-        if let Some(code) = output.status.code().filter(|code| *code != 0) {
-            text.push_str(&format!("(exit {code})"));
-        }
-        let lines: Vec<_> = text.lines().map(str::trim_end).collect();
-        lines.join("\n").trim_end().to_owned()
-    }
-
-    /// Starts a command that stays, and waits until it says that it listens.
-    fn leave(&mut self, command: &str) -> String {
-        let mut child = self.command(&format!("exec {command} 2>&1")).spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        self.behind.push(child);
-        for line in lines.by_ref() {
-            if line.unwrap().contains("listening") {
-                // It must not stop on a pipe that nobody reads.
-                std::thread::spawn(move || lines.for_each(drop));
-                return String::new();
-            }
-        }
-        panic!("{command}: it ended");
-    }
-
-    fn command(&self, script: &str) -> Command {
+impl Shell {
+    pub(super) fn new(place: &Place) -> Self {
+        let home = place.path("");
         let built = PathBuf::from(env!("CARGO_BIN_EXE_sendoff"));
         let path = std::env::var("PATH").unwrap_or_default();
         let mut command = Command::new("sh");
         for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("SENDOFF_") {
-                command.env_remove(name);
+            let name = name.to_string_lossy();
+            if name.starts_with("SENDOFF_") || name.starts_with("XDG_") {
+                command.env_remove(&*name);
             }
         }
-        command
-            .args(["-c", script])
-            .current_dir(self.place.path(""))
+        let mut child = command
+            .current_dir(&home)
+            .env("HOME", &home)
             .env("PATH", format!("{}:{path}", built.parent().unwrap().display()))
-            .env("XDG_STATE_HOME", self.place.path("state"))
-            .env("XDG_CONFIG_HOME", self.place.path("config"))
-            .env("XDG_RUNTIME_DIR", self.place.path("run"))
             .env("COLUMNS", "100")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped());
-        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let printed = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (sender, lines) = channel();
+        std::thread::spawn(move || printed.map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Self { child, lines, home }
+    }
+
+    /// The daemon's.
+    pub(super) fn socket(&self) -> PathBuf {
+        self.home.join(".local/state/sendoff/sendoff.sock")
+    }
+
+    /// What the command prints, and its exit code if that is not 0. One that goes on behind is let go
+    /// when it has said where it listens.
+    pub(super) fn run(&mut self, command: &str) -> String {
+        let script = format!("{{ {command}\n}} 2>&1 < /dev/null; echo '{DONE}'$?\n");
+        self.child.stdin.as_mut().unwrap().write_all(script.as_bytes()).unwrap();
+        let mut speaks = command.ends_with('&') && !command.contains(" > ");
+        let mut printed: Vec<String> = Vec::new();
+        let mut code = None;
+        while code.is_none() || speaks {
+            let line = self.lines.recv_timeout(PATIENCE);
+            let line = line.unwrap_or_else(|err| panic!("{command}: {err} after {printed:#?}"));
+            let (line, ended) =
+                line.split_once(DONE).map_or((&*line, None), |(line, ended)| (line, Some(ended)));
+            if let Some(ended) = ended {
+                code = Some(ended.to_owned());
+            }
+            if ended.is_none() || !line.is_empty() {
+                speaks = false;
+                printed
+                    .push(line.trim_end().replace(self.home.to_str().unwrap().trim_end_matches('/'), HOME));
+            }
+        }
+        if let Some(code) = code.filter(|code| code != "0") {
+            printed.push(format!("(exit {code})"));
+        }
+        printed.join("\n").trim_end().to_owned()
     }
 }
 
-impl Drop for Shell<'_> {
+impl Drop for Shell {
     fn drop(&mut self) {
-        for child in &mut self.behind {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+        let _ = self.child.wait();
     }
 }

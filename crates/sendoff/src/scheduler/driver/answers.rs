@@ -212,7 +212,8 @@ impl Driver {
                         Inserted::Existing(guid) => {
                             Ok(Stored { accepted: stored(*guid, false), claimed_at: None })
                         }
-                        Inserted::Conflict(conflict) => Err(resolve::conflict(job.guid, conflict)),
+                        // Its caller knows of no batch.
+                        Inserted::Conflict(conflict) => Err(resolve::conflict(job.guid, conflict, None)),
                         Inserted::Skipped => Err(Error::invalid("another job of the batch conflicts")),
                     };
                     // A submitter that forgot its job is the ordinary case.

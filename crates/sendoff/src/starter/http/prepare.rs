@@ -31,6 +31,9 @@ const MAX_URL: usize = 8 * 1024;
 /// The most that a job's headers may take on the wire, in bytes.
 const MAX_HEADERS: usize = 32 * 1024;
 
+/// What a header of one letter and no value takes: `a: ` and a line break.
+const MIN_HEADER: usize = 5;
+
 static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 static GUID: HeaderName = HeaderName::from_static("x-sendoff-guid");
 static QUEUE: HeaderName = HeaderName::from_static("x-sendoff-queue");
@@ -79,6 +82,13 @@ pub(super) struct Place {
 /// Checks `payload` but for its URL and takes it apart.
 pub(super) fn prepare(payload: Http) -> Result<Prepared, Refusal> {
     let method = read_method(&payload.method)?;
+    // Each is compared with all before it.
+    let count = payload.headers.len();
+    if count > MAX_HEADERS / MIN_HEADER {
+        let why =
+            format!("{count} headers are more than fit into the {MAX_HEADERS} bytes allowed; use the body");
+        return Err(Refusal::new("headers", why));
+    }
     let mut headers: Vec<(HeaderName, HeaderValue)> = Vec::with_capacity(payload.headers.len());
     let mut secrets = Vec::new();
     for (name, content) in &payload.headers {
@@ -473,6 +483,9 @@ mod tests {
             payload.header(format!("x-{n}"), "y".repeat(1_000))
         });
         assert!(prepare(many).err().unwrap().message.contains("more than the 32768 allowed"));
+        let countless = (0..100_000)
+            .fold(Http::post("http://example.com/"), |payload, n| payload.header(format!("x{n}"), ""));
+        assert!(prepare(countless).err().unwrap().message.contains("100000 headers are more"));
     }
 
     #[test]

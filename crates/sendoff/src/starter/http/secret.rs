@@ -100,7 +100,8 @@ impl Reference {
         if let Some(bounds) = bounds
             && !bounds.allow(|reach| names::holds_file_secret(&reach.secrets, &resolved, true))
         {
-            let why = format_args!("the secret {self} leads to {}, which is not allowed", resolved.display());
+            // Where links lead may be none of the submitter's business.
+            let why = format_args!("the secret {self} leads to a place that is not allowed");
             return Err(StartError::permanent(bounds.refuse(why)));
         }
         apart(move || read_resolved(&resolved)).await.map_err(unreadable)

@@ -1,8 +1,6 @@
 //! What the store does under its lock: reads.
 
-use std::{collections::BTreeMap, sync::Arc};
-
-use serde::Deserialize;
+use std::sync::Arc;
 
 use super::{
     inner::{Inner, micros},
@@ -11,7 +9,7 @@ use super::{
 use crate::{
     error::Result,
     guid::{Guid, GuidSuffix},
-    job::{Header, JobId, JobRecord, Lane},
+    job::{Header, JobId, JobRecord, Lane, labels},
     ports::{Filter, Page, PageRequest},
     state::{POISON_CRASHES, Past},
     time::Timestamp,
@@ -96,8 +94,10 @@ impl Inner {
     }
 
     fn matches(&self, filter: &Filter, suffix: Option<GuidSuffix>, row: &Row) -> bool {
-        let Filter { state, queue, label, submitted_by, delivery, guid_suffix: _, from, to } = filter;
+        let Filter { state, unfinished, queue, label, submitted_by, delivery, guid_suffix: _, from, to } =
+            filter;
         state.is_none_or(|state| row.life.state == state)
+            && !(*unfinished && row.life.state.is_final())
             && suffix.is_none_or(|suffix| suffix.is_of(&row.guid) || planted!(self, SuffixIgnored))
             && queue.as_ref().is_none_or(|queue| **queue == *self.lanes.lane(row.lane).queue)
             && delivery.is_none_or(|delivery| row.delivery == delivery)
@@ -153,20 +153,4 @@ impl Inner {
     pub(super) fn lanes(&self, after: Option<&Arc<Lane>>, limit: usize) -> Vec<Arc<Lane>> {
         self.lanes.waiting(after).take(limit).cloned().collect()
     }
-}
-
-/// The labels in a request.
-fn labels(request: &str) -> BTreeMap<String, String> {
-    #[derive(Deserialize, Default)]
-    struct Labelled {
-        #[serde(default)]
-        labels: BTreeMap<String, String>,
-    }
-
-    // Most requests have none, and reading JSON is most of what a record costs. A name can be
-    // written with escapes, so a request that has any is read.
-    if !request.contains("\"labels\"") && !request.contains('\\') {
-        return BTreeMap::new();
-    }
-    serde_json::from_str::<Labelled>(request).unwrap_or_default().labels
 }

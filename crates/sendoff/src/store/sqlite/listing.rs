@@ -79,9 +79,12 @@ fn fits(
     suffix: Option<GuidSuffix>,
     lanes: &mut Lanes<'_>,
 ) -> rusqlite::Result<bool> {
-    let Filter { state, queue, label: _, submitted_by: _, delivery, guid_suffix: _, from, to } = filter;
+    let Filter { state, unfinished, queue, label: _, submitted_by: _, delivery, guid_suffix: _, from, to } =
+        filter;
     let run_at = || row.get::<_, i64>(9);
     Ok(state.is_none_or(|state| row.get(1) == Ok(state.code()))
+        && (!unfinished
+            || row.get(1).is_ok_and(|code| State::from_code(code).is_some_and(|state| !state.is_final())))
         && submitter.is_none_or(|submitter| row.get(11) == Ok(Some(submitter)))
         && suffix.is_none_or(|suffix| row.get(13).is_ok_and(|guid| suffix.is_of(&Guid::from_bytes(guid))))
         && delivery.is_none_or(|delivery| row.get(4) == Ok(delivery_code(delivery)))

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{ErrorKind as Io, Read, Write},
+    io::{ErrorKind as Io, Read, Seek, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::Duration,
@@ -27,6 +27,11 @@ const OLDEST_SQLITE: i32 = 3_051_003;
 
 /// How long to wait for another program that looks into the database.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often, and how far apart, to look again for a lock whose owner has ended: a process that the
+/// owner was just starting holds copies of its descriptors until its exec, and outlives a SIGKILL.
+const ORPHANS: u32 = 500;
+const ORPHANS_PAUSE: Duration = Duration::from_millis(10);
 
 fn unusable(path: &Path, why: impl std::fmt::Display) -> Error {
     Error::new(ErrorKind::Unusable, format!("the store {} cannot be used: {why}", path.display()))
@@ -102,12 +107,16 @@ fn lock(path: &Path) -> Result<File> {
             unusable(path, "its lock file cannot be written; name a directory you may write to")
                 .with_source(err)
         })?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            let mut owner = String::new();
-            let known = file.read_to_string(&mut owner).is_ok() && !owner.trim().is_empty();
-            let owner = if known { format!(" (process {})", owner.trim()) } else { String::new() };
+    let mut left = ORPHANS;
+    while let Err(err) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        if err != rustix::io::Errno::WOULDBLOCK {
+            return Err(unusable(path, "its lock file cannot be locked").with_source(err));
+        }
+        let mut owner = String::new();
+        let known = file.rewind().and_then(|()| file.read_to_string(&mut owner)).is_ok();
+        let owner = if known { owner.trim() } else { "" };
+        if left == 0 || !is_gone(owner) {
+            let owner = if owner.is_empty() { String::new() } else { format!(" (process {owner})") };
             return Err(Error::new(
                 ErrorKind::Locked,
                 format!(
@@ -116,11 +125,21 @@ fn lock(path: &Path) -> Result<File> {
                 ),
             ));
         }
-        Err(err) => return Err(unusable(path, "its lock file cannot be locked").with_source(err)),
+        left -= 1;
+        std::thread::sleep(ORPHANS_PAUSE);
     }
     // For the message above only; a lock without it is as good.
-    let _ = file.set_len(0).and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes()));
+    let _ = file
+        .set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes()));
     Ok(file)
+}
+
+/// Whether the process that wrote its number into the lock file has ended.
+fn is_gone(owner: &str) -> bool {
+    let pid = owner.parse().ok().and_then(rustix::process::Pid::from_raw);
+    pid.is_some_and(|pid| rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH))
 }
 
 /// The writer's connection: checks what the file is and brings its schema up to date.
@@ -221,7 +240,7 @@ fn check(conn: &Connection, path: &Path, failed: impl Fn(rusqlite::Error) -> Err
 fn migrate(conn: &mut Connection) -> rusqlite::Result<()> {
     let version: usize = conn.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0))? as usize;
     for (step, sql) in MIGRATIONS.iter().enumerate().skip(version) {
-        if step > 0 {
+        if version > 0 {
             tracing::info!(
                 schema = step + 1,
                 "bringing the store up to date; with many jobs this takes a while"

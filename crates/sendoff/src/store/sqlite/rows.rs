@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use rusqlite::{Row, types::FromSql};
-use serde::{Deserialize, de::IgnoredAny};
+use serde::de::IgnoredAny;
 
 use super::{
     grants::Grants,
@@ -12,7 +12,9 @@ use super::{
 };
 use crate::{
     guid::Guid,
-    job::{Delivery, ErrorClass, Grant, Header, Job, JobId, JobRecord, Lane, LastError, Receipt},
+    job::{
+        Delivery, ErrorClass, Grant, Header, Job, JobId, JobRecord, Lane, LastError, Receipt, read_labels,
+    },
     state::{POISON_CRASHES, State},
     time::Timestamp,
 };
@@ -104,22 +106,13 @@ pub(super) fn record(
     actors: &mut Actors<'_>,
     grants: &mut Grants<'_>,
 ) -> rusqlite::Result<JobRecord> {
-    #[derive(Deserialize)]
-    struct Labelled {
-        #[serde(default)]
-        labels: BTreeMap<String, String>,
-    }
-
     let mut cells = Cells { row, broken: false };
     let lane = lanes.get(cells.get(2))?.unwrap_or_else(|| cells.no_lane());
     let request: Box<str> = cells.get(15);
-    let labels = match serde_json::from_str::<Labelled>(&request) {
-        Ok(labelled) => labelled.labels,
-        Err(err) => {
-            cells.broken |= !err.is_data();
-            BTreeMap::new()
-        }
-    };
+    let labels = read_labels(&request).unwrap_or_else(|err| {
+        cells.broken |= !err.is_data();
+        BTreeMap::new()
+    });
     let state = State::from_code(cells.get(1)).unwrap_or_else(|| {
         cells.broken = true;
         State::Unknown

@@ -203,6 +203,7 @@ statements! {
                   ON CONFLICT (name) DO UPDATE SET value = excluded.value";
     Count: "INSERT INTO counts (queue, state, n) VALUES (?1, ?2, ?3)
             ON CONFLICT (queue, state) DO UPDATE SET n = n + excluded.n";
+    ForgetCount: "DELETE FROM counts WHERE queue = ?1 AND state = ?2 AND n = 0";
 
     // Texts that rows share.
     LaneId: "SELECT id, busy FROM lane WHERE queue = ?1 AND starter = ?2 AND destination = ?3";

@@ -295,6 +295,10 @@ impl<'c> Writer<'c> {
         }
         for ((queue, state), n) in counts {
             self.st[Sql::Count].execute(params![queue, state, n])?;
+            if n < 0 {
+                // A queue that is no more must not be read again at each count.
+                self.st[Sql::ForgetCount].execute(params![queue, state])?;
+            }
         }
         self.names.before_commit()
     }

@@ -30,10 +30,11 @@ pub(super) async fn filters(model: &mut Model) {
     }
     let label = |name: &str, value: &str| Some((name.to_owned(), value.to_owned()));
     type Condition = fn(&JobRecord) -> bool;
-    let filters: [(Filter, Condition); 13] = [
+    let filters: [(Filter, Condition); 14] = [
         (Filter { state: Some(State::Starting), ..Filter::default() }, |job| job.state == State::Starting),
         (Filter { state: Some(State::Started), ..Filter::default() }, |job| job.state == State::Started),
         (Filter { state: Some(State::Unknown), ..Filter::default() }, |job| job.state == State::Unknown),
+        (Filter { unfinished: true, ..Filter::default() }, |job| !job.state.is_final()),
         (Filter { queue: Some("third".into()), ..Filter::default() }, |job| job.queue == "third"),
         (Filter { queue: Some("nowhere".into()), ..Filter::default() }, |_| false),
         (Filter { label: label("parity", "odd"), ..Filter::default() }, |job| job.labels["parity"] == "odd"),

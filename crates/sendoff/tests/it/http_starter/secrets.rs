@@ -186,6 +186,8 @@ async fn a_link_to_a_secret_is_followed_only_to_what_is_allowed() {
         let error = send(path).await.unwrap_err();
         assert_eq!(error.class, StartErrorClass::Permanent, "{path}: {error}");
         assert!(error.message.contains("allowed"), "{path}: {error}");
+        let names_it = error.message.contains(&root.join("other").display().to_string());
+        assert_eq!(names_it, path == "other/token", "where a link leads is not told: {error}");
     }
     assert_eq!(server.seen().len(), 1);
 }

@@ -35,6 +35,10 @@ async fn an_atomic_batch_is_all_or_none_and_names_the_job() {
     for (specs, words) in cases {
         let err = scheduler.submit_batch(Batch::atomic(specs).bookmark("b", "x")).await.unwrap_err();
         assert!(words.iter().all(|words| err.to_string().contains(words)), "{err}");
+        let named = err.item().map_or(String::new(), |item| format!("job {}: ", item + 1));
+        assert!(words[0].starts_with(&named), "{err}");
+        let (whole, alone) = (err.to_string(), err.of_one_job().to_string());
+        assert_eq!(whole, named + &alone);
         quiet().await;
         assert_eq!(scheduler.counts().await.unwrap().unfinished(), 1);
         assert_eq!(scheduler.counts().await.unwrap().total(State::Started), 0);
@@ -43,6 +47,27 @@ async fn an_atomic_batch_is_all_or_none_and_names_the_job() {
     let verdicts = scheduler.submit_batch(Batch::atomic((0..10_000).map(job).collect())).await.unwrap();
     assert!(verdicts.iter().all(|verdict| matches!(verdict, Verdict::Created(_))));
     assert!(scheduler.submit_batch(Batch::atomic(Vec::new())).await.unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_are_called_by_the_numbers_that_were_given() {
+    let scheduler = scheduler(&starter()).await;
+    let batch = [job(1).guid(guid(1)), job(2), job(3).guid(guid(1))].map(|job| job.delay(HOUR));
+    let verdicts =
+        scheduler.submit_batch(Batch::itemised(batch.into()).numbered(vec![71, 72, 75])).await.unwrap();
+    let Verdict::Conflict(err) = &verdicts[2] else { panic!("{verdicts:?}") };
+    assert!(err.to_string().contains("job 71 of the same batch"), "{err}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_submits_one_job_is_not_told_of_a_batch() {
+    let scheduler = scheduler(&starter()).await;
+    // They go to the store together.
+    let first = scheduler.submit(job(1).idempotency_key("k").delay(HOUR)).unwrap();
+    let second = scheduler.submit(job(2).idempotency_key("k").delay(HOUR)).unwrap();
+    let name = first.await.unwrap().guid;
+    let err = second.await.unwrap_err().to_string();
+    assert!(err.contains(&format!("names job {name} already")), "{err}");
 }
 
 #[tokio::test(start_paused = true)]
