@@ -7,12 +7,14 @@
 //! the restart, in a queue that was paused until then. The daemon is killed, started again, and timed
 //! from its start: to the first answer of the API, and to the first overdue start.
 
+mod built;
+
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Child,
     sync::mpsc,
     time::Duration,
 };
@@ -35,8 +37,7 @@ fn measure(pending: u64) {
     let place = tempfile::tempdir_in(".").expect("a directory here");
     let (endpoint, called) = endpoint();
     let mut daemon = serve(place.path());
-    // Overdue jobs must not start before the restart; a limit of one each hour lasts like a pause, and
-    // is lifted below by the clock alone: the pause is.
+    // Overdue jobs must not start before the restart.
     ask(place.path(), "PUT", "/v1/queues/overdue", r#"{"paused": true}"#).expect("it is paused");
     let began = SystemClock.elapsed();
     let mut random = fastrand::Rng::with_seed(1);
@@ -118,20 +119,9 @@ fn endpoint() -> (SocketAddr, mpsc::Receiver<()>) {
 
 /// A daemon that serves.
 fn serve(place: &Path) -> Child {
-    let own = std::env::current_exe().expect("a path");
-    let built = own.parent().and_then(Path::parent).expect("target/release/examples").join("sendoff");
-    let place = place.canonicalize().expect("it is there");
-    let mut command = Command::new(built);
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("SENDOFF_") {
-            command.env_remove(name);
-        }
-    }
-    for name in ["XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"] {
-        command.env(name, &place);
-    }
-    let command = command.args(["serve", "--log", "error"]).stdout(Stdio::piped());
-    let mut child = command.spawn().expect("`cargo build --release` was run");
+    let mut command = built::command(place);
+    let mut child =
+        command.args(["serve", "--log", "error"]).spawn().expect("`cargo build --release` was run");
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().expect("a pipe")).read_line(&mut line).expect("a line");
     assert!(line.starts_with("serving"), "{line}");

@@ -8,9 +8,11 @@
 //! batches of 1,000 in this process, and in one itemised request over TCP. The daemon, the store and
 //! this generator share the machine.
 
+mod built;
+
 use std::{
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -72,13 +74,17 @@ struct Daemon {
 impl Daemon {
     async fn start() -> Self {
         let place = tempfile::tempdir_in(".").expect("a directory here");
-        let output = command(place.path())
+        let output = built::command(place.path())
             .args(["token", "create", "load", "--scope", "submit,read", "-q"])
             .output()
             .expect("`cargo build --release` was run");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let token = String::from_utf8(output.stdout).expect("text").trim().to_owned();
-        let child = command(place.path()).args(["serve", "--listen", ADDRESS]).spawn().expect("it is there");
+        let child = built::command(place.path())
+            .args(["serve", "--listen", ADDRESS])
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("it is there");
         let daemon = Self { child, place, token };
         while UnixStream::connect(daemon.socket()).await.is_err() {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -96,23 +102,6 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn command(place: &Path) -> Command {
-    let own = std::env::current_exe().expect("a path");
-    let built = own.parent().and_then(Path::parent).expect("target/release/examples").join("sendoff");
-    let place = place.canonicalize().expect("it is there");
-    let mut command = Command::new(built);
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("SENDOFF_") {
-            command.env_remove(name);
-        }
-    }
-    for name in ["XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"] {
-        command.env(name, &place);
-    }
-    command.stdout(Stdio::piped()).stderr(Stdio::null());
-    command
 }
 
 async fn scheduler(place: &Path) -> Scheduler {

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::failure::Failure;
 
-/// How often the file is looked at, at most.
+/// How often the file is looked at, at most, for tokens that are known.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// All of them.
@@ -67,7 +67,7 @@ impl Keyring {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.current().is_empty()
+        self.current(LOOK).is_empty()
     }
 
     /// Looks at the file at the next use.
@@ -77,28 +77,25 @@ impl Keyring {
         held.file = None;
     }
 
-    /// Whom this secret names, if it is a token that is good now. It is held against all, each in
-    /// constant time.
+    /// Whom this secret names, if it is a token that is good now.
     pub(crate) fn find(&self, secret: &str) -> Option<Known> {
-        let (presented, now) = (hash(secret), SystemClock.now());
-        let mut found = None;
-        for known in self.current().iter() {
-            if bool::from(known.sha256.ct_eq(&presented)) {
-                found = Some(known.clone());
-            }
-        }
-        found.filter(|known| known.is_good(now))
+        let presented = hash(secret);
+        // It may have been made just now.
+        let found = among(&self.current(LOOK), &presented)
+            .or_else(|| among(&self.current(Duration::ZERO), &presented));
+        found.filter(|known| known.is_good(SystemClock.now()))
     }
 
     /// Whether the token that was found once is still good, for the same.
     pub(crate) fn holds(&self, found: &Known) -> bool {
-        found.is_good(SystemClock.now()) && self.current().contains(found)
+        found.is_good(SystemClock.now()) && self.current(LOOK).contains(found)
     }
 
-    fn current(&self) -> Arc<[Known]> {
+    /// What the file says, or said so long ago.
+    fn current(&self, ago: Duration) -> Arc<[Known]> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let now = SystemClock.elapsed();
-        if now.saturating_sub(held.looked) >= LOOK || held.looked.is_zero() {
+        if now.saturating_sub(held.looked) >= ago || held.looked.is_zero() {
             held.looked = now;
             let file = stamp(&self.path);
             if file.is_none() || file != held.file {
@@ -111,6 +108,17 @@ impl Keyring {
         }
         held.known.clone()
     }
+}
+
+/// The one with this hash. It is held against all, each in constant time.
+fn among(all: &[Known], presented: &[u8; 32]) -> Option<Known> {
+    let mut found = None;
+    for known in all {
+        if bool::from(known.sha256.ct_eq(presented)) {
+            found = Some(known.clone());
+        }
+    }
+    found
 }
 
 fn read(path: &std::path::Path) -> Result<Arc<[Known]>, Failure> {

@@ -13,8 +13,9 @@ use crate::config::Retention;
 
 /// Records deleted in one step.
 const STEP: usize = 1_000;
-/// Between two steps while there is work, so that everything else goes on.
-const BREATH: Duration = Duration::from_millis(100);
+/// While there is work, the pause after a step is so many times as long as the step was, so that
+/// everything else goes on.
+const BREATHS: u32 = 3;
 /// Until there may be work again.
 const PAUSE: Duration = Duration::from_secs(60);
 
@@ -22,9 +23,10 @@ const PAUSE: Duration = Duration::from_secs(60);
 pub(super) async fn keep(scheduler: Scheduler, live: Live) {
     loop {
         let retention = live.current().config().retention.clone();
+        let began = SystemClock.elapsed();
         let pause = match step(&scheduler, &retention, SystemClock.now()).await {
             Ok(0) => PAUSE,
-            Ok(_) => BREATH,
+            Ok(_) => SystemClock.elapsed().saturating_sub(began) * BREATHS,
             Err(err) if err.is_closed() => return,
             Err(err) => {
                 tracing::error!("old records could not be deleted, which is tried again: {err}");
