@@ -50,8 +50,8 @@ pub(crate) async fn run(args: ServeArgs) -> Result<ExitCode, Failure> {
     notify::tell(&[NotifyState::ExtendTimeoutUsec(OPENING)]);
     let store = engine::open(&config)?;
     let doors = doors(&config, tls.as_ref())?;
-    let policy =
-        SharedPolicy::new(config.policy()).hint("the daemon's configuration says what is, under [allow]");
+    let policy = SharedPolicy::new(config.policy())
+        .hint("the daemon's configuration says what is, under [allow] and [allow_local]");
     let metrics = Metrics::new();
     let scheduler = engine::start(&config, store, policy.clone(), metrics.clone()).await?;
     let live = Live::new(loaded);
