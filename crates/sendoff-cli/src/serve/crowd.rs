@@ -165,6 +165,7 @@ mod tests {
         let inner = crowd.lock();
         assert_eq!((inner.taken, inner.idle.len()), (0, 0));
     }
+
     #[test]
     fn whoever_asks_without_a_pause_gives_way() {
         let crowd = Crowd::new(1);
