@@ -7,8 +7,10 @@ mod record;
 mod spec;
 
 pub use grant::{Caller, Grant, Reach};
+pub(crate) use kept::labels;
+#[cfg(feature = "sqlite")]
+pub(crate) use kept::read_labels;
 pub use kept::{Header, Job, JobId, Lane};
-pub(crate) use kept::{labels, read_labels};
 pub use queue::{QueueLimits, Rate};
 pub use record::{ErrorClass, JobRecord, LastError, Receipt};
 pub use spec::{Delivery, JobSpec, Payload, Retry, Start};
