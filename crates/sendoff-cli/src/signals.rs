@@ -8,7 +8,7 @@ use crate::failure::Failure;
 pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
-    /// None under nohup: a signal that is ignored stays ignored.
+    /// None for a command under nohup: what ends it stays ignored.
     hangup: Option<Signal>,
 }
 
@@ -22,13 +22,23 @@ pub(crate) enum Received {
 }
 
 impl Signals {
+    /// For a command that ends with its terminal.
     pub(crate) fn listen() -> Result<Self, Failure> {
+        Self::with_hangup(!ignores_hangup())
+    }
+
+    /// For a daemon, which SIGHUP does not end, however it was started.
+    pub(crate) fn listen_as_daemon() -> Result<Self, Failure> {
+        Self::with_hangup(true)
+    }
+
+    fn with_hangup(hangup: bool) -> Result<Self, Failure> {
         let take =
             |kind| signal(kind).map_err(|err| Failure::not_all(format!("cannot listen for signals: {err}")));
         Ok(Self {
             interrupt: take(SignalKind::interrupt())?,
             terminate: take(SignalKind::terminate())?,
-            hangup: if ignores_hangup() { None } else { Some(take(SignalKind::hangup())?) },
+            hangup: hangup.then(|| take(SignalKind::hangup())).transpose()?,
         })
     }
 

@@ -55,6 +55,17 @@ impl<'a> Events<'a> {
         Self { client, path, body: None, reader: Reader::default(), was_there: false }
     }
 
+    /// Begins to listen, unless it does already: what happens from now on will be told.
+    ///
+    /// # Errors
+    /// The daemon refuses, or is not there.
+    pub(super) async fn open(&mut self) -> Result<(), Failure> {
+        match self.body {
+            Some(_) => Ok(()),
+            None => self.connect().await.map_err(|NotOpen { failure, .. }| failure),
+        }
+    }
+
     /// The next event.
     ///
     /// # Errors

@@ -39,7 +39,7 @@ const OPENING: u32 = 1_800_000_000;
 
 /// Serves until it is told to stop.
 pub(crate) async fn run(args: ServeArgs) -> Result<ExitCode, Failure> {
-    let mut signals = Signals::listen()?;
+    let mut signals = Signals::listen_as_daemon()?;
     let loaded = config::load(&args.settings)?;
     let config = loaded.config.clone();
     let set_filter = log::daemon(&config.log, config.log_format)?;

@@ -1,6 +1,6 @@
 //! The live view: counts, rates and the last events, drawn over themselves.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, pin::pin, time::Duration};
 
 use sendoff::{
     State,
@@ -25,12 +25,16 @@ const SHOWN: usize = 10;
 const DRAWN: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(client: &Client, mut events: Events<'_>) -> Result<Exit, Failure> {
+    // Whoever sees the first drawing sees all that happens after it.
+    events.open().await?;
     let mut view = View::new(stats::read(client).await?.1);
+    let mut stop = pin!(tokio::signal::ctrl_c());
     let mut tick = tokio::time::interval(DRAWN);
     // A view that fell behind does not catch up by drawing faster.
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
+            _ = &mut stop => return Ok(Exit::Ok),
             event = events.next() => view.note(&event?),
             _ = tick.tick() => {
                 view.stats = stats::read(client).await?.1;
