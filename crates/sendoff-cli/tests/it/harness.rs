@@ -15,7 +15,7 @@ use std::{
 use serde_json::Value;
 
 pub(crate) use daemon::Daemon;
-pub(crate) use http::{Answer, Door};
+pub(crate) use http::{Answer, Door, tls_client};
 
 /// A directory with nothing in it, which is the command's working directory and state directory.
 pub(crate) struct Place {

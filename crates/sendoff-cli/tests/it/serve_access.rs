@@ -4,12 +4,11 @@ use std::{
     io::Write,
     net::{SocketAddr, TcpStream},
     os::unix::{fs::PermissionsExt, process::CommandExt},
-    sync::Arc,
 };
 
-use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 
-use crate::harness::{Answer, Daemon, Place};
+use crate::harness::{Answer, Daemon, Place, tls_client};
 
 const TCP: &[&str] = &["--store", "memory", "--listen", "127.0.0.1:0"];
 
@@ -138,16 +137,7 @@ fn tls_is_spoken_when_there_is_a_certificate() {
 }
 
 fn tls(address: SocketAddr, certificate: &str) -> Answer {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let client = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let name = ServerName::try_from("localhost").unwrap();
-    let session = rustls::ClientConnection::new(Arc::new(client), name).unwrap();
+    let session = tls_client(CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap());
     let mut stream = rustls::StreamOwned::new(session, TcpStream::connect(address).unwrap());
     write!(stream, "GET /v1/stats HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
     Answer::read(stream)

@@ -5,8 +5,10 @@ use std::{
     net::{SocketAddr, TcpStream},
     os::unix::net::UnixStream,
     path::PathBuf,
+    sync::Arc,
 };
 
+use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::Value;
 
 /// Where a daemon can be reached.
@@ -124,4 +126,18 @@ fn unchunked(mut rest: &str) -> String {
         }
     }
     body
+}
+
+/// The client's side of TLS to localhost, which trusts this certificate alone.
+pub(crate) fn tls_client(trusted: CertificateDer<'static>) -> rustls::ClientConnection {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(trusted).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let client = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from("localhost").unwrap();
+    rustls::ClientConnection::new(Arc::new(client), name).unwrap()
 }

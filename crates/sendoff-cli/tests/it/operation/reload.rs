@@ -1,14 +1,14 @@
 //! What SIGHUP changes.
 
-use std::{net::TcpStream, sync::Arc};
+use std::net::TcpStream;
 
 use rustix::process::Signal;
-use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 
 use super::{ended, submit};
 use crate::{
     endpoint::Endpoint,
-    harness::{Daemon, Place, http},
+    harness::{Daemon, Place, http, tls_client},
 };
 
 const AGAIN: &str = "the configuration was read again";
@@ -50,16 +50,7 @@ fn what_local_jobs_may_reach_and_what_is_logged() {
 
 /// Whether the daemon shows this certificate.
 fn shows(daemon: &Daemon, certificate: &CertificateDer<'static>) -> bool {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(certificate.clone()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let client = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let name = ServerName::try_from("localhost").unwrap();
-    let mut session = rustls::ClientConnection::new(Arc::new(client), name).unwrap();
+    let mut session = tls_client(certificate.clone());
     let mut stream = TcpStream::connect(daemon.address()).unwrap();
     while session.is_handshaking() {
         if session.complete_io(&mut stream).is_err() {
