@@ -25,6 +25,7 @@ pub(crate) enum ErrorKind {
     Locked,
     Newer,
     Unusable,
+    Unavailable,
     CommitUnknown,
     Fatal,
 }
@@ -124,6 +125,11 @@ impl Error {
     /// The store cannot be used: not a database, not readable, not writable, locked or too new.
     pub fn is_unusable(&self) -> bool {
         matches!(self.0.kind, ErrorKind::Unusable | ErrorKind::Locked | ErrorKind::Newer)
+    }
+
+    /// The store cannot be reached for now: nothing was done, try again in a moment.
+    pub fn is_unavailable(&self) -> bool {
+        self.0.kind == ErrorKind::Unavailable
     }
 
     /// It is not known whether the write took place; read the job by its guid.

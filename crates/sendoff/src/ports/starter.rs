@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use crate::{
     guid::Guid,
     job::{Delivery, Grant, Receipt},
+    ports::Lease,
     state::{self, Begun},
     time::{Clock, Timestamp},
 };
@@ -174,7 +175,7 @@ impl Attempt {
             grant: None,
             timeout: Duration::from_secs(30),
             running,
-            clock: Arc::new(AttemptClock::new(clock, now, now, None)),
+            clock: Arc::new(AttemptClock::new(clock, None, now, now, None)),
         }
     }
 }
@@ -278,6 +279,8 @@ impl StartError {
 /// The stamps of one attempt, shared by the starter that makes them and the engine that reads them.
 pub(crate) struct AttemptClock {
     clock: Arc<dyn Clock>,
+    /// The right to begin, of a node among others.
+    lease: Option<Arc<Lease>>,
     queued_at: Timestamp,
     claimed_at: Timestamp,
     expires_at: Option<Timestamp>,
@@ -294,11 +297,12 @@ enum Stamps {
 impl AttemptClock {
     pub(crate) fn new(
         clock: Arc<dyn Clock>,
+        lease: Option<Arc<Lease>>,
         queued_at: Timestamp,
         claimed_at: Timestamp,
         expires_at: Option<Timestamp>,
     ) -> Self {
-        Self { clock, queued_at, claimed_at, expires_at, begun: Mutex::new(Stamps::NotBegun) }
+        Self { clock, lease, queued_at, claimed_at, expires_at, begun: Mutex::new(Stamps::NotBegun) }
     }
 
     fn begin(&self) -> Result<(), StartError> {
@@ -306,12 +310,16 @@ impl AttemptClock {
         if matches!(*stamps, Stamps::Stopping) {
             return Err(StartError::new(StartErrorClass::Released, "sendoff is stopping"));
         }
-        let now = self.clock.now();
         // A second begin of one attempt is no new decision: the first byte may have gone out.
-        if matches!(*stamps, Stamps::NotBegun) && self.expires_at.is_some_and(|at| now >= at) {
-            return Err(StartError::new(StartErrorClass::Expired, "the deadline passed"));
+        if matches!(*stamps, Stamps::NotBegun) {
+            if self.lease.as_ref().is_some_and(|lease| !lease.holds(self.clock.elapsed())) {
+                return Err(StartError::new(StartErrorClass::Released, "this node's lease ran out"));
+            }
+            if self.expires_at.is_some_and(|at| self.clock.latest() >= at) {
+                return Err(StartError::new(StartErrorClass::Expired, "the deadline passed"));
+            }
         }
-        *stamps = self.stamp(now);
+        *stamps = self.stamp(self.clock.now());
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use crate::{
     error::Result,
     guid::Guid,
     job::{Delivery, Header, Job, JobId, JobRecord, Lane, QueueLimits},
+    ports::Fleet,
     state::{Begun, Outcome, Resolution, State},
     time::Timestamp,
 };
@@ -25,7 +26,7 @@ pub type StoreFuture<T> = BoxFuture<'static, Result<T>>;
 /// race changes nothing and says so. Time is always an argument. An error of class
 /// *full* means rolled back; *fatal* means that the store is poisoned and every later write fails.
 ///
-/// The engine owns the store alone; it may call from any thread.
+/// The engine owns the store alone, unless the store has a [`Fleet`]; it may call from any thread.
 pub trait Store: Send + Sync + 'static {
     /// What an acknowledgement is worth.
     fn durability(&self) -> Durability;
@@ -45,7 +46,8 @@ pub trait Store: Send + Sync + 'static {
     fn reschedule(&self, guid: Guid, run_at: Timestamp, now: Timestamp) -> StoreFuture<Option<Changed>>;
     /// T12; `None` if there is no such job, the record otherwise (unchanged if it is not unknown).
     fn resolve(&self, guid: Guid, to: Resolution, now: Timestamp) -> StoreFuture<Option<Changed>>;
-    /// T10 for at most `limit` rows that were `starting` when this store was opened; how many.
+    /// T10 for at most `limit` rows whose owner is dead; how many. Without a [`Fleet`] those are the
+    /// rows that were `starting` when this store was opened.
     fn reclaim(&self, limit: usize, now: Timestamp) -> StoreFuture<usize>;
     /// T9 for at most `limit` pending rows past their deadline.
     fn expire(&self, limit: usize, now: Timestamp) -> StoreFuture<Expired>;
@@ -84,6 +86,11 @@ pub trait Store: Send + Sync + 'static {
     fn backup(&self, to: PathBuf) -> StoreFuture<()>;
     /// Waits for every call so far, tidies up (checkpoint) and lets go of the file.
     fn close(&self) -> StoreFuture<()>;
+
+    /// For a store that several nodes share: this node's part in it.
+    fn fleet(&self) -> Option<Arc<dyn Fleet>> {
+        None
+    }
 }
 
 /// What survives once a store has acknowledged.

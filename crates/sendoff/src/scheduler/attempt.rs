@@ -9,7 +9,7 @@ use super::resolve::{self, DEFAULT_START_TIMEOUT};
 use crate::{
     dispatcher::{AttemptEnd, Backoff},
     job::{Retry, Start},
-    ports::{Attempt, AttemptClock, Claimed, Running, StartError, Starter},
+    ports::{Attempt, AttemptClock, Claimed, Lease, Running, StartError, Starter},
     time::{Clock, Span},
 };
 
@@ -87,7 +87,11 @@ fn panicked(panic: &(dyn Any + Send)) -> StartError {
 }
 
 /// The stamps of a claimed job's attempt.
-pub(super) fn stamps(clock: &Arc<dyn Clock>, claimed: &Claimed) -> Arc<AttemptClock> {
+pub(super) fn stamps(
+    clock: &Arc<dyn Clock>,
+    lease: Option<Arc<Lease>>,
+    claimed: &Claimed,
+) -> Arc<AttemptClock> {
     let job = &claimed.job;
-    Arc::new(AttemptClock::new(clock.clone(), job.queued_at, claimed.claimed_at, job.expires_at))
+    Arc::new(AttemptClock::new(clock.clone(), lease, job.queued_at, claimed.claimed_at, job.expires_at))
 }

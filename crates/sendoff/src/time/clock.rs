@@ -14,6 +14,10 @@ use super::Timestamp;
 pub trait Clock: Send + Sync + 'static {
     /// The wall clock: decides what is due. It may step.
     fn now(&self) -> Timestamp;
+    /// The latest that the wall clock may show, where `now` is not exact: decides what has expired.
+    fn latest(&self) -> Timestamp {
+        self.now()
+    }
     /// Time since some fixed point, counting suspends, never stepping: measures what elapsed.
     fn elapsed(&self) -> Duration;
     /// How long to sleep at most before looking at the wall clock again, so that steps and suspends

@@ -255,7 +255,7 @@ impl Driver {
     fn start(&mut self, claimed: Arc<Claimed>) {
         self.notify(&claimed.job, State::Starting, claimed.attempt, claimed.claimed_at);
         let id = claimed.id;
-        let clock = attempt::stamps(&self.shared.clock, &claimed);
+        let clock = attempt::stamps(&self.shared.clock, None, &claimed);
         let Some((starter, defaults)) = self.shared.resolver.starter(&claimed.job.lane.starter) else {
             // The dispatcher claims only for starters that are there.
             let live = Live { task: None, clock, abandonable: true, claimed, ended: false };
