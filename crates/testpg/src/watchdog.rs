@@ -13,23 +13,27 @@ use crate::{
     place,
 };
 
-/// `ipcrm`: a server that was killed leaves a piece of System V shared memory, which its lock file names.
+/// `ended`: a server that was killed leaves a piece of System V shared memory, which the seventh line of its lock
+/// file names.
 const SCRIPT: &str = r#"
-pid=
+directory=$1 pid=
+ended() {
+    wait "$pid"
+    pid=
+    [ -f "$directory/data/postmaster.pid" ] || return 0
+    set -- $(sed -n 7p "$directory/data/postmaster.pid")
+    [ -z "$2" ] || ipcrm -m "$2"
+}
 while IFS= read -r line; do
     eval "$line"
     echo "$? $pid"
 done
 if [ -n "$pid" ]; then
     kill -QUIT "$pid" && kill -CONT "$pid"
-    wait "$pid"
-fi
-if [ -f "$1/data/postmaster.pid" ]; then
-    set -- "$1" $(sed -n 7p "$1/data/postmaster.pid")
-    [ -z "$3" ] || ipcrm -m "$3"
+    ended
 fi
 for attempt in 1 2 3 4 5; do
-    rm -rf "$1" && break
+    rm -rf "$directory" && break
     sleep 0.2
 done
 "#;
@@ -87,7 +91,7 @@ impl Watchdog {
 
     /// Takes note that the server has ended. Until then its process id cannot become another's.
     pub(crate) fn forget_server(&mut self) -> Result<()> {
-        self.tell("wait $pid; pid=").map(drop)
+        self.tell("ended").map(drop)
     }
 
     fn to_log(&self) -> String {
