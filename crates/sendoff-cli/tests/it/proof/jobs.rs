@@ -1,0 +1,260 @@
+//! Jobs of all kinds, made by chance, and those who submit them.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use sendoff::time::{Clock, SystemClock};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{Chance, caller::Caller};
+
+const CALLERS: usize = 16;
+/// A node that is stopped does not answer; its caller turns to another.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What a job is, for its judge.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Kind {
+    Simulated,
+    HttpAtLeastOnce,
+    HttpAtMostOnce,
+    Process,
+}
+
+impl Kind {
+    pub(super) const fn at_most_once(self) -> bool {
+        matches!(self, Self::HttpAtMostOnce | Self::Process)
+    }
+}
+
+/// What jobs are to be like.
+pub(super) struct Recipe<'a> {
+    pub(super) seed: u64,
+    pub(super) endpoint: SocketAddr,
+    /// None: no processes.
+    pub(super) ledger: Option<&'a Path>,
+    /// Also with keys, deadlines, priorities, cancels, and in the two limited queues.
+    pub(super) rich: bool,
+}
+
+pub(super) struct Planned {
+    pub(super) kind: Kind,
+    /// None: it is known by its idempotency key.
+    pub(super) guid: Option<Uuid>,
+    pub(super) body: String,
+    /// To be cancelled right after its submit.
+    cancelled: bool,
+}
+
+/// A queue with `max_in_flight`, and one with a `rate`.
+pub(super) const FEW: &str = "few";
+pub(super) const SLOW: &str = "slow";
+
+impl Recipe<'_> {
+    /// The job of this number: always the same.
+    pub(super) fn job(&self, number: usize) -> Planned {
+        let mut chance = Chance::nth(self.seed, number);
+        let guid = chance.guid();
+        let url = |held: u64| format!("http://{}/{held}", self.endpoint);
+        // Some are held for a while, so that there is something in flight.
+        let held = if chance.below(4) == 0 { 5 } else { 0 };
+        let (kind, mut job) = match (chance.below(10), self.ledger) {
+            (0..4, _) => {
+                (Kind::HttpAtLeastOnce, json!({"start": {"http": {"url": url(held), "json": {"a": 1}}}}))
+            }
+            (4..6, _) => (
+                Kind::HttpAtMostOnce,
+                json!({"start": {"http": {"url": url(held)}}, "delivery": "at_most_once"}),
+            ),
+            (6, Some(ledger)) => {
+                let script = r#"echo "$SENDOFF_GUID" >> "$0""#;
+                let process = json!({"program": "/bin/sh", "args": ["-c", script, ledger]});
+                (Kind::Process, json!({"start": {"process": process}}))
+            }
+            _ => (Kind::Simulated, json!({"start": {"simulated": {"delay": "1ms"}}})),
+        };
+        // A reclaimed attempt counts; a job must not fail only because it met several kills.
+        job["retry"] = json!({"max_attempts": 20, "max_backoff": "100ms"});
+        if chance.below(4) == 0 {
+            job["delay"] = format!("{}ms", chance.below(300)).into();
+        }
+        let mut planned = Planned { kind, guid: Some(guid), body: String::new(), cancelled: false };
+        if self.rich {
+            enrich(&mut planned, &mut job, &mut chance);
+            // In bursts, so that their limits are felt.
+            if matches!(kind, Kind::HttpAtLeastOnce | Kind::HttpAtMostOnce) {
+                match number % 5_000 {
+                    0..100 => job["queue"] = SLOW.into(),
+                    100..200 => {
+                        job["queue"] = FEW.into();
+                        job["start"]["http"]["url"] = url(50).into();
+                    }
+                    _ => {}
+                }
+            }
+        }
+        if let Some(guid) = planned.guid {
+            job["guid"] = guid.to_string().into();
+        }
+        planned.body = job.to_string();
+        planned
+    }
+}
+
+fn enrich(planned: &mut Planned, job: &mut Value, chance: &mut Chance) {
+    job["priority"] = chance.below(10).into();
+    match chance.below(10) {
+        0 => {
+            job["idempotency_key"] = format!("key of {}", chance.guid()).into();
+            planned.guid = None;
+        }
+        1 => planned.cancelled = true,
+        2 => job["expires_in"] = format!("{}ms", 50 + chance.below(1_500)).into(),
+        _ => {}
+    }
+}
+
+/// What a caller knows of a job whose submit was acknowledged.
+pub(super) struct Acknowledged {
+    pub(super) number: usize,
+    pub(super) guid: Uuid,
+    pub(super) cancel: Cancel,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Cancel {
+    NotAsked,
+    Cancelled { maybe_started: bool },
+    TooLate,
+}
+
+/// Callers who submit jobs until all are acknowledged or they are told to stop.
+pub(super) struct Load<'a> {
+    pub(super) recipe: &'a Recipe<'a>,
+    pub(super) sockets: Vec<PathBuf>,
+    /// So many jobs at most.
+    pub(super) jobs: usize,
+    /// Submits a second; 0: as fast as can be.
+    pub(super) pace: u64,
+    next: AtomicUsize,
+    pub(super) acknowledged: AtomicUsize,
+    pub(super) stop: AtomicBool,
+    /// Answers that said "later", and those of them that said when.
+    pub(super) refused: AtomicUsize,
+    pub(super) said_when: AtomicUsize,
+    /// When submits were acknowledged, by the boot-time clock; kept only with a pace.
+    pub(super) moments: Mutex<Vec<Duration>>,
+    begun: Duration,
+}
+
+impl<'a> Load<'a> {
+    pub(super) fn new(recipe: &'a Recipe<'a>, sockets: Vec<PathBuf>, jobs: usize) -> Self {
+        Self {
+            recipe,
+            sockets,
+            jobs,
+            pace: 0,
+            next: AtomicUsize::new(0),
+            acknowledged: AtomicUsize::new(0),
+            stop: AtomicBool::new(false),
+            refused: AtomicUsize::new(0),
+            said_when: AtomicUsize::new(0),
+            moments: Mutex::default(),
+            begun: SystemClock.elapsed(),
+        }
+    }
+
+    /// Whether nothing more will be submitted.
+    pub(super) fn over(&self) -> bool {
+        self.stop.load(Ordering::Relaxed) || self.acknowledged.load(Ordering::Relaxed) >= self.jobs
+    }
+
+    /// Submits everything, again after a broken answer, until all is acknowledged; meanwhile, `trouble`.
+    pub(super) fn run<T: Send>(&self, trouble: impl FnOnce() -> T + Send) -> (Vec<Acknowledged>, T) {
+        std::thread::scope(|scope| {
+            let callers: Vec<_> =
+                (0..CALLERS).map(|number| scope.spawn(move || self.submit(number))).collect();
+            let trouble = scope.spawn(trouble);
+            let acknowledged = callers.into_iter().flat_map(|caller| caller.join().unwrap()).collect();
+            self.stop.store(true, Ordering::Relaxed);
+            (acknowledged, trouble.join().unwrap())
+        })
+    }
+
+    fn submit(&self, first: usize) -> Vec<Acknowledged> {
+        let mut caller = Caller::of_fleet(self.sockets.clone(), first, PATIENCE);
+        let mut acknowledged = Vec::new();
+        while !self.stop.load(Ordering::Relaxed) {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            if number >= self.jobs {
+                break;
+            }
+            if self.pace > 0 {
+                let due = self.begun + Duration::from_micros(number as u64 * 1_000_000 / self.pace);
+                std::thread::sleep(due.saturating_sub(SystemClock.elapsed()));
+            }
+            acknowledged.push(self.one(&mut caller, number));
+            self.acknowledged.fetch_add(1, Ordering::Relaxed);
+            if self.pace > 0 {
+                self.moments.lock().unwrap().push(SystemClock.elapsed());
+            }
+        }
+        acknowledged
+    }
+
+    fn one(&self, caller: &mut Caller, number: usize) -> Acknowledged {
+        let job = self.recipe.job(number);
+        let record = self.until_answered(caller, "/v1/jobs", &job.body, &[200, 201]).1;
+        let guid = guid_of(&record);
+        match job.guid {
+            Some(wanted) => assert_eq!(guid, wanted),
+            None => {
+                // Its key is used a second time, on another node.
+                caller.elsewhere();
+                let again = self.until_answered(caller, "/v1/jobs", &job.body, &[200]).1;
+                assert_eq!(guid_of(&again), guid, "two guids for one key: {record} and {again}");
+            }
+        }
+        let mut cancel = Cancel::NotAsked;
+        if job.cancelled {
+            let path = format!("/v1/jobs/{guid}:cancel");
+            cancel = match self.until_answered(caller, &path, "", &[200, 409]) {
+                (200, answer) => Cancel::Cancelled { maybe_started: answer["maybe_started"] == true },
+                (_, answer) => {
+                    assert_eq!(answer["type"], "/problems/too_late", "{answer}");
+                    Cancel::TooLate
+                }
+            };
+        }
+        Acknowledged { number, guid, cancel }
+    }
+
+    /// Asks for this, here and elsewhere, until there is one of these answers.
+    fn until_answered(&self, caller: &mut Caller, path: &str, body: &str, wanted: &[u16]) -> (u16, Value) {
+        loop {
+            match caller.ask("POST", path, body) {
+                Ok((status, answer)) if wanted.contains(&status) => return (status, answer),
+                Ok((503, _)) => {
+                    self.refused.fetch_add(1, Ordering::Relaxed);
+                    self.said_when.fetch_add(caller.retry_after.is_some().into(), Ordering::Relaxed);
+                }
+                Err(_) => {}
+                Ok(refused) => panic!("{path} {body}: {refused:?}"),
+            }
+            caller.elsewhere();
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+fn guid_of(record: &Value) -> Uuid {
+    record["guid"].as_str().and_then(|guid| guid.parse().ok()).unwrap_or_else(|| panic!("no guid: {record}"))
+}
