@@ -97,7 +97,7 @@ impl Installation {
     pub(crate) fn template(&self) -> Result<PathBuf> {
         let version: String =
             self.full_version.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-        let kept = place::open_cache()?.join(format!("template-{version}-{}", place::owner()));
+        let kept = place::open_cache()?.join(format!("sendoff-pg-template-{version}-{}", place::owner()));
         place::once(&kept, |unfinished| {
             let fresh = place::new_directory()?;
             let mut watchdog = Watchdog::start(&fresh)?;
