@@ -11,7 +11,10 @@ use std::{
 
 use crate::{
     error::{Context, Error, Result},
-    place, wheel,
+    place,
+    server::USER,
+    watchdog::Watchdog,
+    wheel,
 };
 
 const CURE: &str = "install PostgreSQL's server, or name the folder of its programs in SENDOFF_PG_BIN, or make \
@@ -36,9 +39,9 @@ impl Installation {
         let installed = newest(system());
         let found = match installed {
             Some(found) => Some(found),
-            None => newest(wheel::fetched().context(format_args!("no PostgreSQL found; {CURE}"))?),
+            None => newest(wheel::fetched().map_err(|error| none(&error.to_string()))?),
         };
-        found.ok_or_else(|| Error::new(format!("no PostgreSQL found; {CURE}")))
+        found.ok_or_else(|| none("the programs that pip brought do not run"))
     }
 
     /// One of each major version that is at hand, oldest first. The wheel's are among them if it is cached, or is to
@@ -94,32 +97,27 @@ impl Installation {
     pub(crate) fn template(&self) -> Result<PathBuf> {
         let version: String =
             self.full_version.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-        let kept = place::cache()?.join(format!("template-{version}-{}", place::owner()));
+        let kept = place::open_cache()?.join(format!("sendoff-pg-template-{version}-{}", place::owner()));
         place::once(&kept, |unfinished| {
             let fresh = place::new_directory()?;
-            let made = place::finish(
-                place::command(self.program("initdb"))
-                    .args([
-                        "--no-sync",
-                        "--auth=trust",
-                        "--username=sendoff",
-                        "--encoding=UTF8",
-                        "--locale=C",
-                    ])
-                    .arg("--pgdata")
-                    .arg(fresh.join("data")),
-            );
-            let made = made.and_then(|_| copy(&fresh.join("data"), unfinished));
-            fs::remove_dir_all(&fresh).context("cannot remove the first copy")?;
-            made
+            let mut watchdog = Watchdog::start(&fresh)?;
+            let data = fresh.join("data");
+            let options = ["--no-sync", "--auth=trust", "--encoding=UTF8", "--locale=C", "--username", USER];
+            let place = ["--pgdata", &data.to_string_lossy()];
+            watchdog.run(&self.program("initdb"), &[&options[..], &place].concat())?;
+            copy(&data, unfinished)
         })?;
         Ok(kept)
     }
 }
 
 /// Copies a directory with its owners and modes.
-pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
+fn copy(from: &Path, to: &Path) -> Result<()> {
     place::finish(Command::new("cp").args(["-a", "--reflink=auto"]).arg(from).arg(to)).map(drop)
+}
+
+fn none(reason: &str) -> Error {
+    Error::new(format!("no PostgreSQL found: {CURE} ({})", reason.replace('\n', "; ")))
 }
 
 /// The folders of the machine's own PostgreSQL servers.

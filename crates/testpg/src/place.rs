@@ -27,11 +27,15 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// A command that runs as the servers' user, with nothing on its input and `/` as its folder: the
+/// A command that runs as the servers' user, speaks English, has nothing on its input and `/` as its folder: the
 /// current one may be closed to that user.
 pub(crate) fn command(program: impl AsRef<Path>) -> Command {
     let mut command = Command::new(program.as_ref());
-    command.stdin(Stdio::null()).current_dir("/");
+    command.stdin(Stdio::null()).current_dir("/").env("LC_ALL", "C");
+    // Such as PGPORT and PGOPTIONS, by which a developer's shell would change the servers.
+    for (name, _) in env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"PG")) {
+        command.env_remove(name);
+    }
     if is_root() {
         command.uid(NOBODY).gid(NOBODY);
     }
@@ -96,6 +100,12 @@ pub(crate) fn cache() -> Result<PathBuf> {
     let folder = target().join("pg");
     fs::create_dir_all(&folder).context(format_args!("cannot create {}", folder.display()))?;
     Ok(folder)
+}
+
+/// The same, or the temp directory if the servers' user cannot reach it.
+pub(crate) fn open_cache() -> Result<PathBuf> {
+    let folder = cache()?;
+    Ok(if reachable(&folder) { folder } else { temp() })
 }
 
 fn target() -> PathBuf {

@@ -1,7 +1,7 @@
 //! One server: its start, its databases and its end.
 
 use std::{
-    fs,
+    fmt, fs,
     io::Write,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -16,12 +16,11 @@ use rustix::process::Signal;
 use crate::{
     Installation, Options, Session,
     error::{Context, Error, Result},
-    installation,
     options::setting,
     place,
     port::Port,
     processes,
-    watchdog::Watchdog,
+    watchdog::{self, Watchdog},
 };
 
 pub(crate) const USER: &str = "sendoff";
@@ -48,8 +47,9 @@ pub struct Server {
     pub(crate) installation: Installation,
     pub(crate) name: String,
     directory: PathBuf,
-    port: Port,
     process: Mutex<Process>,
+    /// Given back last, when nothing listens on it any more.
+    port: Port,
 }
 
 pub(crate) struct Process {
@@ -62,7 +62,9 @@ impl Server {
     /// Starts a fresh server and waits until it answers.
     pub fn start(installation: &Installation, options: Options) -> Result<Self> {
         Self::build(installation, "primary", |server| {
-            installation::copy(&installation.template()?, &server.data())?;
+            let (template, data) = (installation.template()?, server.data());
+            let copy = ["-a", "--reflink=auto", &template.to_string_lossy(), &data.to_string_lossy()];
+            server.process().watchdog.run(Path::new("cp"), &copy)?;
             let mut text: String = USUAL.iter().map(|(name, value)| setting(name, value)).collect();
             if let Some(tls) = &options.tls {
                 for (file, name) in [(&tls.certificate, "ssl_cert_file"), (&tls.key, "ssl_key_file")] {
@@ -94,8 +96,8 @@ impl Server {
                 installation: installation.clone(),
                 name: name.to_owned(),
                 directory,
-                port: Port::reserve()?,
                 process: Mutex::new(Process { watchdog, pid: None }),
+                port: Port::reserve()?,
             };
             fill(&server)?;
             server.settle()?;
@@ -125,14 +127,12 @@ impl Server {
 
     /// The process id of its postmaster, if it runs.
     pub fn pid(&self) -> Option<u32> {
-        self.process().pid
+        self.process().pid.filter(|&pid| processes::runs(pid))
     }
 
     /// What it has logged so far.
     pub fn log(&self) -> String {
-        fs::read(self.directory.join("log"))
-            .map(|log| String::from_utf8_lossy(&log).into_owned())
-            .unwrap_or_default()
+        watchdog::log(&self.directory)
     }
 
     /// Creates an empty database with a name that no other test of this process has; the answer is its url.
@@ -226,5 +226,16 @@ impl Server {
         ready.map_err(|error| {
             Error::new(format!("the server did not start: {error}; its log:\n{}", self.log()))
         })
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let version = self.installation.version();
+        f.debug_struct("Server")
+            .field("name", &self.name)
+            .field("version", &version)
+            .field("port", &self.port())
+            .finish()
     }
 }
