@@ -14,9 +14,9 @@ use testpg::{Installation, Options, Server};
 use super::{
     Chance, figure,
     jobs::{Load, Recipe},
-    judge::{Case, records, settled},
+    judge::{Case, idle, records, settled},
     nodes::{MAX_IN_FLIGHT, Node, sockets, three},
-    seed,
+    seed, until,
     witness::Endpoint,
 };
 
@@ -71,14 +71,14 @@ fn nothing_acknowledged_is_lost_and_nothing_has_to_be_restarted() {
             (primary, standby) = (standby, primary);
             primary.set_synchronous(Some("ANY 1 (*)")).unwrap();
             primary.wait_for_sync_standby().unwrap();
-            while load.acknowledged.load(Ordering::Relaxed) < before + 100 {
-                std::thread::yield_now();
-            }
+            until("submits to go on", || load.acknowledged.load(Ordering::Relaxed) >= before + 100);
         }
         load.stop.store(true, Ordering::Relaxed);
     });
 
     let mut caller = nodes[0].caller();
+    settled(&mut caller);
+    nodes.iter().for_each(|node| idle(&mut node.caller()));
     let counts = settled(&mut caller);
     let records = records(&mut caller);
     let case = Case {
@@ -118,9 +118,7 @@ fn nothing_acknowledged_is_lost_and_nothing_has_to_be_restarted() {
 fn away(nodes: &[Node; 3]) {
     for node in nodes {
         let mut caller = node.caller();
-        while caller.ask("GET", "/readyz", "").unwrap().0 != 503 {
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        until("a node that is not ready", || caller.ask("GET", "/readyz", "").unwrap().0 == 503);
         assert_eq!(caller.ask("GET", "/healthz", "").unwrap().0, 200);
     }
 }

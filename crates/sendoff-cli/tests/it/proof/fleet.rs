@@ -8,7 +8,7 @@ use sendoff::time::{Clock, SystemClock};
 use super::{
     Chance, figure,
     jobs::{FEW, Load, Recipe, SLOW},
-    judge::{Case, Verdict, records, settled},
+    judge::{Case, Verdict, idle, records, settled},
     nodes::{MAX_IN_FLIGHT, Node, sockets, three},
     seed,
     witness::{Endpoint, Ledger},
@@ -74,6 +74,8 @@ pub(super) fn ordeal(
     let (acknowledged, incidents) = load.run(|| trouble(&load, Chance::nth(seed, usize::MAX - 1)));
     println!("{incidents:?}, {} answers 503", load.refused.load(Ordering::Relaxed));
 
+    settled(&mut nodes[0].caller());
+    nodes.iter().for_each(|node| idle(&mut node.caller()));
     let counts = settled(&mut nodes[0].caller());
     let seen = records(&mut nodes[0].caller());
     let case = Case {

@@ -20,6 +20,9 @@ const CALLERS: usize = 16;
 /// A node that is stopped does not answer; its caller turns to another.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// After this long without an answer the fleet is taken for dead.
+const GIVE_UP: Duration = Duration::from_secs(180);
+
 /// What a job is, for its judge.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Kind {
@@ -182,9 +185,16 @@ impl<'a> Load<'a> {
         std::thread::scope(|scope| {
             let callers: Vec<_> =
                 (0..CALLERS).map(|number| scope.spawn(move || self.submit(number))).collect();
-            let trouble = scope.spawn(trouble);
+            let trouble = scope.spawn(|| {
+                // Also if it panics, so that nobody goes on for ever.
+                let _end = End(&self.stop);
+                let result = trouble();
+                while !self.over() {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                result
+            });
             let acknowledged = callers.into_iter().flat_map(|caller| caller.join().unwrap()).collect();
-            self.stop.store(true, Ordering::Relaxed);
             (acknowledged, trouble.join().unwrap())
         })
     }
@@ -239,6 +249,7 @@ impl<'a> Load<'a> {
 
     /// Asks for this, here and elsewhere, until there is one of these answers.
     fn until_answered(&self, caller: &mut Caller, path: &str, body: &str, wanted: &[u16]) -> (u16, Value) {
+        let since = SystemClock.elapsed();
         loop {
             match caller.ask("POST", path, body) {
                 Ok((status, answer)) if wanted.contains(&status) => return (status, answer),
@@ -249,9 +260,20 @@ impl<'a> Load<'a> {
                 Err(_) => {}
                 Ok(refused) => panic!("{path} {body}: {refused:?}"),
             }
+            let waited = SystemClock.elapsed() - since;
+            assert!(waited < GIVE_UP, "no answer for {waited:?}: {path} {body}");
             caller.elsewhere();
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+}
+
+/// Ends the load when it is dropped.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -10,8 +10,13 @@ use uuid::Uuid;
 use super::{
     caller::Caller,
     jobs::{Acknowledged, Cancel, FEW, Kind, Recipe, SLOW},
+    until,
     witness::{Call, Endpoint, Ledger},
 };
+
+/// So long may a start that began in time be on its way to the endpoint on a busy machine, in
+/// microseconds.
+const ON_ITS_WAY: i64 = 2_000_000;
 
 /// Of a record, what is judged.
 #[derive(Deserialize, PartialEq, Debug)]
@@ -94,6 +99,14 @@ pub(super) fn settled(caller: &mut Caller) -> BTreeMap<String, usize> {
     }
 }
 
+/// Waits until this node has nothing in flight: it may still have an outcome to tell.
+pub(super) fn idle(caller: &mut Caller) {
+    until("a node that has nothing in flight", || {
+        let (_, text) = caller.fetch("GET", "/metrics", "").unwrap();
+        String::from_utf8_lossy(&text).lines().any(|line| line == "sendoff_starts_in_flight 0")
+    });
+}
+
 /// What came of it all.
 #[derive(Default, Debug)]
 pub(super) struct Verdict {
@@ -167,6 +180,12 @@ impl Case<'_> {
         for call in self.endpoint.calls() {
             if let Some(expires_at) = self.records.get(&call.guid).and_then(|record| record.expires_at) {
                 verdict.late = verdict.late.max(call.at.micros_since(expires_at));
+                assert!(
+                    verdict.late < ON_ITS_WAY,
+                    "called {} us after its deadline: {}",
+                    verdict.late,
+                    call.guid
+                );
             }
         }
         verdict

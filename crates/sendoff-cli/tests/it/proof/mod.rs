@@ -22,6 +22,8 @@ mod race;
 mod rolling;
 mod witness;
 
+use std::time::Duration;
+
 use uuid::Uuid;
 
 /// A figure that the environment may raise.
@@ -36,6 +38,18 @@ fn seed() -> u64 {
     let seed = seed.unwrap_or_else(|| u64::from(std::process::id()) * 2_654_435_761 % 1_000_000_007);
     println!("SENDOFF_SEED={seed}");
     seed
+}
+
+/// Asks again and again until it is so; fails after more than two minutes.
+#[track_caller]
+fn until(what: &str, mut so: impl FnMut() -> bool) {
+    for _ in 0..12_000 {
+        if so() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("waited for {what} in vain");
 }
 
 /// Marsaglia's xorshift64: enough chance for moments and choices.

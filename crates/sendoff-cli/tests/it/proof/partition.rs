@@ -3,6 +3,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    sync::atomic::Ordering,
     time::Duration,
 };
 
@@ -62,6 +63,6 @@ fn cut(proxies: &[Proxy; 3], load: &Load<'_>, mut chance: Chance, cuts: usize) -
         pause(longest);
         proxy.heal();
     }
-    load.stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    load.stop.store(true, Ordering::Relaxed);
     Incidents { cuts, ..Incidents::default() }
 }

@@ -1,11 +1,14 @@
 //! Nodes that are stopped in order under load, and nodes that serve some queues only.
 
+use std::sync::atomic::Ordering;
+
 use serde_json::json;
 
 use super::{
     fleet::{Incidents, ordeal},
     judge::records,
     nodes::{Node, three},
+    until,
 };
 
 #[test]
@@ -17,12 +20,13 @@ fn nodes_are_restarted_one_after_the_other_and_nothing_is_in_doubt() {
     let nodes = three([&url, &url, &url]);
     let verdict = ordeal(&nodes, 1_000, false, |load, _| {
         for (number, node) in nodes.iter().enumerate() {
-            while load.acknowledged.load(std::sync::atomic::Ordering::Relaxed) < 150 * (number + 1) {
-                std::thread::yield_now();
-            }
+            until("some jobs", || load.acknowledged.load(Ordering::Relaxed) >= 150 * (number + 1));
             let name = node.name();
             assert_eq!(node.end(), Some(0));
-            let seen = records(&mut nodes[(number + 1) % 3].caller());
+            let mut other = nodes[(number + 1) % 3].caller();
+            let (_, left) = other.ask("GET", "/v1/nodes", "").unwrap();
+            assert!(!left.to_string().contains(&name), "{left}");
+            let seen = records(&mut other);
             let left = seen.values().filter(|record| record.state == "starting");
             assert_eq!(left.filter(|record| record.node.as_ref() == Some(&name)).count(), 0);
             node.again();
