@@ -13,15 +13,14 @@ use testpg::{Installation, Options, Server};
 
 use super::{
     Chance, figure,
-    jobs::{Load, Recipe},
-    judge::{Case, idle, records, settled},
+    jobs::Recipe,
+    judge::Case,
+    load::Load,
     nodes::{MAX_IN_FLIGHT, Node, sockets, three},
+    records::{idle, records, settled},
     seed, until,
     witness::Endpoint,
 };
-
-/// Submits a second.
-const PACE: u64 = 500;
 
 /// When a standby had become the primary.
 struct Promoted {
@@ -35,7 +34,8 @@ fn nothing_acknowledged_is_lost_and_nothing_has_to_be_restarted() {
         return;
     }
     let failovers = figure("SENDOFF_FAILOVERS", 1);
-    let pace = figure("SENDOFF_PACE", if failovers > 1 { PACE as usize } else { 200 }) as u64;
+    // Submits a second.
+    let pace = if failovers > 1 { 500 } else { 200 };
     let seed = seed();
     let one = Server::start(&Installation::find().unwrap(), Options::new()).unwrap();
     let url = one.new_database().unwrap();
@@ -50,7 +50,7 @@ fn nothing_acknowledged_is_lost_and_nothing_has_to_be_restarted() {
     let endpoint = Endpoint::open();
     let recipe = Recipe { seed, endpoint: endpoint.address, ledger: None, rich: false };
     let mut load = Load::new(&recipe, sockets(&nodes), usize::MAX);
-    load.pace = pace;
+    load.pace = Some(Duration::from_secs(1) / pace);
     let promotions = Mutex::new(Vec::new());
     let (acknowledged, ()) = load.run(|| {
         let mut chance = Chance::nth(seed, usize::MAX - 1);

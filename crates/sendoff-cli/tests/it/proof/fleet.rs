@@ -7,9 +7,11 @@ use sendoff::time::{Clock, SystemClock};
 
 use super::{
     Chance, figure,
-    jobs::{FEW, Load, Recipe, SLOW},
-    judge::{Case, Verdict, idle, records, settled},
+    jobs::{FEW, Recipe, SLOW},
+    judge::{Case, Verdict},
+    load::Load,
     nodes::{MAX_IN_FLIGHT, Node, sockets, three},
+    records::{idle, records, settled},
     seed,
     witness::{Endpoint, Ledger},
 };

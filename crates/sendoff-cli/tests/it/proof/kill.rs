@@ -6,8 +6,10 @@ use super::{
     Chance,
     caller::Caller,
     figure,
-    jobs::{Load, Recipe},
-    judge::{Case, Verdict, ended},
+    jobs::Recipe,
+    judge::{Case, Verdict},
+    load::Load,
+    records::ended,
     seed,
     witness::{Endpoint, Ledger},
 };

@@ -16,9 +16,11 @@ mod fleet;
 mod jobs;
 mod judge;
 mod kill;
+mod load;
 mod nodes;
 mod partition;
 mod race;
+mod records;
 mod rolling;
 mod witness;
 

@@ -12,7 +12,7 @@ use testpg::Proxy;
 use super::{
     Chance, figure,
     fleet::{Incidents, ordeal},
-    jobs::Load,
+    load::Load,
     nodes::{Node, three},
 };
 

@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::{
     fleet::{Incidents, ordeal},
-    judge::records,
     nodes::{Node, three},
+    records::records,
     until,
 };
 
