@@ -171,6 +171,7 @@ impl Builder {
         let dispatcher = Dispatcher::new(limits, &resolver.starter_limits(), seed);
         let shared = Arc::new(Shared {
             store,
+            started_at: self.clock.now(),
             clock: self.clock,
             resolver,
             // A fresh name for each process start: never taken for its predecessor.

@@ -36,8 +36,8 @@ use crate::{
     job::{Caller, JobRecord, JobSpec, QueueLimits},
     notice::Notice,
     ports::{
-        CancelVerdict, Changed, Counts, Durability, Filter, Inserted, Observer, Page, PageRequest, Prune,
-        Store,
+        CancelVerdict, Changed, Counts, Durability, Filter, Inserted, NodeRecord, NodeState, Observer, Page,
+        PageRequest, Prune, Store,
     },
     state::{Resolution, State},
     time::{Clock, Timestamp},
@@ -69,6 +69,7 @@ struct Shared {
     clock: Arc<dyn Clock>,
     resolver: Resolver,
     node: Arc<str>,
+    started_at: Timestamp,
     /// The limits that the builder gave queues: in force where none are stored.
     built_queues: BTreeMap<Arc<str>, QueueLimits>,
     observer: Option<Arc<dyn Observer>>,
@@ -337,6 +338,31 @@ impl Scheduler {
     /// Changes of state from now on. A listener that is too slow is told how many it missed.
     pub fn notices(&self) -> Notices {
         Notices::new(self.shared.notices.subscribe(), self.shared.done.subscribe())
+    }
+
+    /// The nodes that share the store, in the order of their registration; where it is not shared,
+    /// this one alone.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn nodes(&self) -> Result<Vec<NodeRecord>> {
+        if let Some(fleet) = self.shared.store.fleet() {
+            return fleet.nodes().await;
+        }
+        let now = self.shared.clock.now();
+        let host = rustix::system::uname();
+        Ok(vec![NodeRecord {
+            node: self.shared.node.to_string(),
+            address: format!("{}:{}", host.nodename().to_string_lossy(), std::process::id()),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            this: true,
+            state: NodeState::Alive,
+            started_at: self.shared.started_at,
+            heartbeat_at: now,
+            behind_us: 0,
+            in_flight: self.in_flight() as u64,
+            queues: None,
+        }])
     }
 
     /// What an acknowledgement is worth.

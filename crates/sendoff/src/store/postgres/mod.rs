@@ -20,6 +20,9 @@ pub struct PostgresOptions {
     /// How long to go at most without looking for jobs that other nodes stored. Default 5 s; less
     /// where hints do not get through a pooler and jobs that other nodes stored must start sooner.
     pub poll_interval: Duration,
+    /// Rely on polling alone: neither listen for other nodes' hints nor send any. For a transaction
+    /// pooler that minds LISTEN. Default false.
+    pub poll_only: bool,
     /// Accept at_most_once jobs although a failover of the database may forget acknowledged writes.
     /// Asked for only if the URL names several hosts and no standby is synchronous. Default false.
     pub allow_async_failover: bool,
@@ -33,6 +36,7 @@ impl Default for PostgresOptions {
         Self {
             queues: None,
             poll_interval: Duration::from_secs(5),
+            poll_only: false,
             allow_async_failover: false,
             #[cfg(feature = "testing")]
             node: None,
