@@ -4,6 +4,7 @@
 //! Another reads. Nothing rests on a session's state, so that a transaction pooler may stand between.
 
 mod connect;
+mod pending;
 mod sql;
 
 use std::{fmt, time::Duration};
