@@ -52,7 +52,7 @@ fn options(config: &Config) -> PostgresOptions {
         options.poll_interval = interval.duration();
     }
     options.queues = Some(config.queues.clone()).filter(|queues| !queues.is_empty());
-    options.poll_only = config.poll_only;
+    options.hints = !config.poll_only;
     options.allow_async_failover = config.allow_async_failover;
     options
 }

@@ -21,9 +21,9 @@ pub struct PostgresOptions {
     /// How long to go at most without looking for jobs that other nodes stored. Default 5 s; less
     /// where hints do not get through a pooler and jobs that other nodes stored must start sooner.
     pub poll_interval: Duration,
-    /// Rely on polling alone: neither listen for other nodes' hints nor send any. For a transaction
-    /// pooler that minds LISTEN. Default false.
-    pub poll_only: bool,
+    /// Whether to send and heed hints by NOTIFY. Default true; without, polling alone finds what other
+    /// nodes stored.
+    pub hints: bool,
     /// Accept at_most_once jobs although a failover of the database may forget acknowledged writes.
     /// Asked for only if the URL names several hosts and no standby is synchronous. Default false.
     pub allow_async_failover: bool,
@@ -37,7 +37,7 @@ impl Default for PostgresOptions {
         Self {
             queues: None,
             poll_interval: Duration::from_secs(5),
-            poll_only: false,
+            hints: true,
             allow_async_failover: false,
             #[cfg(feature = "testing")]
             node: None,
