@@ -116,7 +116,7 @@ kinds! {
     COMMIT_UNKNOWN: SERVICE_UNAVAILABLE, "commit_unknown", "It is not known whether this was stored",
         "The daemon stopped, or lost its connection to the store, before the store had answered. Submit again under the same guid or idempotency key, or look the job up: both are safe.";
     STORE_UNAVAILABLE: SERVICE_UNAVAILABLE retry 2, "store_unavailable", "The store cannot be reached for now",
-        "Nothing was done. The daemon tries to reach it all the time; repeat the request in a moment. Of a bulk cancel or an itemised batch, what came before is done.";
+        "Nothing was done. The daemon tries to reach it all the time; repeat the request in a moment. Of an itemised batch, what was answered before is stored.";
     STORE_BROKEN: SERVICE_UNAVAILABLE, "store_broken", "The store is broken",
         "The store cannot be read or written. The daemon's log says why.";
     DISK_FULL: INSUFFICIENT_STORAGE, "disk_full", "The disk is full",

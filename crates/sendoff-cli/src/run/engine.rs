@@ -76,7 +76,8 @@ pub(crate) fn store_failure(path: &Path, err: &sendoff::Error) -> Failure {
 pub(crate) fn failure(place: &Place, err: &sendoff::Error) -> Failure {
     match place {
         Place::File(path) => store_failure(path, err),
-        Place::Memory | Place::Postgres(_) => Failure::store(err.to_string()),
+        Place::Memory => Failure::store(err.to_string()),
+        Place::Postgres(url) => Failure::store(format!("{url}: {err}")),
     }
 }
 

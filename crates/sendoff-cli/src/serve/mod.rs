@@ -48,7 +48,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<ExitCode, Failure> {
     let tls = Tls::load(&config)?;
     let keyring = Arc::new(Keyring::open(config.tokens.clone())?);
     // Bringing a large store up to date may take longer than a service manager waits.
-    notify::tell(&[NotifyState::ExtendTimeoutUsec(OPENING)]);
+    notify::tell(&[NotifyState::ExtendTimeoutUsec(OPENING), NotifyState::Status("opening the store")]);
     let store = tokio::select! {
         store = engine::open(&config) => store?,
         () = until_told_to_stop(&mut signals) => return Ok(Exit::Ok.into()),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::Method;
 use sendoff::{
     store::MemoryStore,
-    testing::{FlakyStore, Method as Stored, Why},
+    testing::{FlakyStore, Method as Stored, Trouble, Why},
 };
 use serde_json::{Value, json};
 
@@ -55,6 +55,19 @@ async fn an_itemised_batch_breaks_off_and_says_why() {
     assert_eq!(lines.len(), 1, "nothing was accepted: {lines:?}");
     assert_eq!(lines[0]["problem"]["type"], "/problems/store_unavailable");
     assert_eq!(lines[0]["items"], 0);
+}
+
+#[tokio::test]
+async fn a_bulk_cancel_tells_what_it_has_done_and_goes_on_from_there() {
+    let (store, place) = place().await;
+    let jobs = vec![json!({ "start": { "simulated": { "delay": "0s" } }, "delay": "1h" }); 1_001];
+    place.post("/v1/jobs:batch", Value::from(jobs)).await.ok();
+    store.plan(Stored::Cancel, [Trouble::None, Trouble::Fails(Why::Unavailable)]);
+    let first = place.post("/v1/jobs:cancel", json!({ "all": true })).await.ok();
+    assert_eq!(first["cancelled"], 1_000);
+    let rest = json!({ "all": true, "cursor": first["next_cursor"] });
+    let rest = place.post("/v1/jobs:cancel", rest).await.ok();
+    assert_eq!((&rest["cancelled"], &rest["next_cursor"]), (&json!(1), &Value::Null));
 }
 
 #[tokio::test]
