@@ -20,7 +20,7 @@ struct Part {
 }
 
 impl Part {
-    fn new(lease: Duration, at_most_once: bool) -> Option<Arc<dyn Fleet>> {
+    fn node(lease: Duration, at_most_once: bool) -> Option<Arc<dyn Fleet>> {
         let lease = Arc::new(Lease::new("n1".into(), SystemClock.elapsed() + lease));
         Some(Arc::new(Self { lease, at_most_once }))
     }
@@ -82,7 +82,7 @@ async fn a_store_that_is_not_shared_has_one_node() {
 #[tokio::test]
 async fn health_says_how_a_node_stands_in_its_fleet() {
     let hour = Duration::from_secs(3_600);
-    let place = Place::on(Arc::new(MemoryStore::new()), Part::new(hour, true)).await;
+    let place = Place::on(Arc::new(MemoryStore::new()), Part::node(hour, true)).await;
     let ready = place.get("/readyz").await.ok();
     assert_eq!((&ready["degraded"], &ready["fleet"]["node"]), (&json!([]), &json!("n1")));
     assert_eq!((&ready["fleet"]["lease"], &ready["fleet"]["nodes_alive"]), (&json!(true), &json!(1)));
@@ -94,7 +94,7 @@ async fn health_says_how_a_node_stands_in_its_fleet() {
 
 #[tokio::test]
 async fn a_node_that_can_do_less_says_so_and_takes_jobs() {
-    let place = Place::on(Arc::new(MemoryStore::new()), Part::new(Duration::ZERO, false)).await;
+    let place = Place::on(Arc::new(MemoryStore::new()), Part::node(Duration::ZERO, false)).await;
     let ready = place.get("/readyz").await.ok();
     assert_eq!((&ready["ready"], &ready["fleet"]["lease"]), (&json!(true), &json!(false)));
     let words = ready["degraded"].to_string();
