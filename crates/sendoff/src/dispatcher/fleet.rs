@@ -1,5 +1,8 @@
 //! What is different where other nodes work on the same jobs.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,

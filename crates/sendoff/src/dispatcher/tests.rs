@@ -15,15 +15,15 @@ use crate::{
     time::Timestamp,
 };
 
-fn at(seconds: i64) -> Timestamp {
+pub(super) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_micros(1_700_000_000_000_000 + seconds * 1_000_000).unwrap()
 }
 
-fn now(seconds: u64) -> Now {
+pub(super) fn now(seconds: u64) -> Now {
     Now { wall: at(seconds as i64), elapsed: Duration::from_secs(1_000 + seconds) }
 }
 
-fn lane(queue: &str) -> Arc<Lane> {
+pub(super) fn lane(queue: &str) -> Arc<Lane> {
     Arc::new(Lane { queue: queue.into(), starter: "s".into(), destination: None })
 }
 
@@ -31,11 +31,11 @@ fn to(queue: &str, destination: &str) -> Arc<Lane> {
     Arc::new(Lane { queue: queue.into(), starter: "s".into(), destination: Some(destination.into()) })
 }
 
-fn header(id: u64, lane: &Arc<Lane>, seconds: i64) -> Header {
+pub(super) fn header(id: u64, lane: &Arc<Lane>, seconds: i64) -> Header {
     Header { id: JobId(id), lane: lane.clone(), priority: 0, next_at: at(seconds), alone: false }
 }
 
-fn claimed(id: u64, lane: &Arc<Lane>, attempt: u32) -> Arc<Claimed> {
+pub(super) fn claimed(id: u64, lane: &Arc<Lane>, attempt: u32) -> Arc<Claimed> {
     let job = Job {
         guid: Guid::from_bytes([id as u8; 16]),
         own_guid: true,
@@ -79,13 +79,13 @@ fn dispatcher(limits: Limits) -> Dispatcher {
     dispatcher
 }
 
-fn with_queue(name: &str, limits: QueueLimits) -> Limits {
+pub(super) fn with_queue(name: &str, limits: QueueLimits) -> Limits {
     let mut all = Limits::default();
     all.queues.insert(name.into(), limits);
     all
 }
 
-fn inserted(pending: Vec<Header>) -> Event {
+pub(super) fn inserted(pending: Vec<Header>) -> Event {
     Event::Inserted { pending, deadline: None }
 }
 
