@@ -42,7 +42,8 @@ pub trait Fleet: Send + Sync + 'static {
     fn report(&self, in_flight: usize);
     /// T2 within the limits of the fleet, each by itself; verdicts in the order of `wanted`. For a
     /// job that is pending no longer, another due one of its lane may be claimed in its place, so
-    /// that nodes that work on one backlog do not get in each other's way. Nothing is claimed under
+    /// that nodes that work on one backlog do not get in each other's way: but not where
+    /// [`Wanted::only`] says so, and never one that must start alone ([`Header::alone`](crate::job::Header::alone)). Nothing is claimed under
     /// a lease that is no longer this node's.
     fn claim(&self, wanted: Vec<Wanted>, by: Claim) -> StoreFuture<Vec<ClaimVerdict>>;
     /// The rows that are `starting` in the name of the present lease, with their fences: after a
@@ -73,6 +74,8 @@ pub struct Wanted {
     pub id: JobId,
     /// Its lane, whose permits the caller has in hand.
     pub lane: Arc<Lane>,
+    /// No other job may take its place.
+    pub only: bool,
 }
 
 /// What became of a [`Wanted`].
