@@ -260,7 +260,7 @@ statements! {
                 error_at = coalesce(u.at, j.error_at)", mine!(), ")", tallied!(moved),
             "SELECT id, state FROM done");
     // Where jobs stand whose settlement was not applied.
-    Standing: "SELECT id, state, fence, next_at, ended_at, started_at, error_at FROM sendoff.job
+    Standing: "SELECT id, state, fence, next_at, ended_at, started_at, error_at, error_class FROM sendoff.job
                WHERE id = ANY($1::bigint[])";
 
     // What calls by guid answer with.
