@@ -5,7 +5,10 @@
 
 mod ask;
 mod connect;
+mod listing;
+mod reader;
 mod rows;
+mod schema;
 mod sql;
 mod texts;
 mod tls;
