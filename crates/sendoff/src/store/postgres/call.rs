@@ -38,6 +38,9 @@ pub(super) enum Work {
     Cancel(Cancel),
     Reschedule(Call<(Guid, Timestamp), Option<Changed>>),
     Resolve(Call<(Guid, Resolution, Timestamp), Option<Changed>>),
+    Reclaim(Call<(usize, Timestamp), usize>),
+    /// Rows that a reader could not decode.
+    Quarantine(Call<Vec<JobId>, ()>),
     Expire(Call<(usize, Timestamp), Expired>),
     Prune(Call<Prune, usize>),
     SetQueue(Call<(Arc<str>, Option<QueueLimits>), ()>),
@@ -74,6 +77,8 @@ macro_rules! each {
             Work::Cancel($call) => $do,
             Work::Reschedule($call) => $do,
             Work::Resolve($call) => $do,
+            Work::Reclaim($call) => $do,
+            Work::Quarantine($call) => $do,
             Work::Expire($call) => $do,
             Work::Prune($call) => $do,
             Work::SetQueue($call) => $do,
@@ -91,6 +96,8 @@ impl Work {
             Self::Settle(call) => call.input.0.len(),
             Self::Cancel(call) => call.input.0.len(),
             Self::Reschedule(_) | Self::Resolve(_) | Self::SetQueue(_) => 1,
+            Self::Reclaim(call) => call.input.0,
+            Self::Quarantine(call) => call.input.len(),
             Self::Expire(call) => call.input.0,
             Self::Prune(call) => call.input.limit,
         }
@@ -110,7 +117,7 @@ impl Work {
         match self {
             // By its guid an inserted job is found again, by its fence a settled one.
             Self::Insert(_) | Self::Settle(_) | Self::Cancel(_) => true,
-            Self::Expire(_) | Self::Prune(_) | Self::SetQueue(_) => true,
+            Self::Reclaim(_) | Self::Quarantine(_) | Self::Expire(_) | Self::Prune(_) | Self::SetQueue(_) => true,
             Self::Claim(_) | Self::ClaimWithin(_) | Self::Reschedule(_) | Self::Resolve(_) => false,
         }
     }

@@ -61,7 +61,7 @@ pub(super) async fn claim(tx: &Transaction<'_>, group: &mut [Work], calls: &[usi
 }
 
 pub(super) fn is_mine(tx: &Transaction<'_>, by: &Claim) -> bool {
-    tx.me.as_ref().is_some_and(|me| *me.lease.node() == by.node)
+    *tx.me.lease.node() == by.node
 }
 
 /// Claims those of these rows that are due and free; without `all` those of queues with limits are
@@ -71,11 +71,13 @@ pub(super) async fn claim_ids(
     wanted: Vec<(i64, i64)>,
     all: bool,
 ) -> Result<HashMap<JobId, Option<Claimed>>, Stop> {
-    let (Some(me), false) = (&tx.me, wanted.is_empty()) else { return Ok(HashMap::new()) };
+    if wanted.is_empty() {
+        return Ok(HashMap::new());
+    }
     let (ids, nows): (Vec<i64>, Vec<i64>) = wanted.into_iter().unzip();
     let rows = tx
         .rows(Sql::Claim, &[
-            (&me.id, Type::INT8),
+            (&tx.me.id, Type::INT8),
             (&ids, Type::INT8_ARRAY),
             (&nows, Type::INT8_ARRAY),
             (&all, Type::BOOL),
@@ -93,12 +95,11 @@ pub(super) async fn claim_others(
     limit: usize,
     all: bool,
 ) -> Result<Vec<Claimed>, Stop> {
-    let Some(me) = &tx.me else { return Ok(Vec::new()) };
     let Some(lane) = tx.shared.interned.find_lane(tx.ask(), lane).await? else { return Ok(Vec::new()) };
     let (now, limit) = (now.as_micros(), i64::try_from(limit).unwrap_or(i64::MAX));
     let rows = tx
         .rows(Sql::ClaimOthers, &[
-            (&me.id, Type::INT8),
+            (&tx.me.id, Type::INT8),
             (&lane, Type::INT4),
             (&now, Type::INT8),
             (&limit, Type::INT8),

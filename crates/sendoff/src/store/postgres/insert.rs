@@ -70,8 +70,7 @@ fn refusal(tx: &Transaction<'_>, call: &Insert) -> Option<Error> {
                  make a standby synchronous (synchronous_standby_names), or set allow_async_failover",
             ));
         }
-        let mine = tx.me.as_ref().is_some_and(|me| claim.as_ref().is_none_or(|node| node == me.lease.node()));
-        if claim.is_some() && !mine {
+        if claim.as_ref().is_some_and(|node| node != tx.me.lease.node()) {
             return Some(lease_ran_out());
         }
     }
@@ -182,7 +181,7 @@ async fn send(
     let requests: Vec<&str> = jobs.iter().map(|(new, _)| &*new.job.request).collect();
     let grants: Vec<Option<i32>> = jobs.iter().map(|(new, _)| ids.grant(&new.job)).collect();
     let claiming = claims.iter().any(Option::is_some);
-    let node = tx.me.as_ref().map(|me| me.id).filter(|_| claiming);
+    let node = claiming.then_some(tx.me.id);
     let rows = tx
         .rows(Sql::Insert, &[
             (&node, Type::INT8),
@@ -234,7 +233,7 @@ struct Holder {
 }
 
 impl Holder {
-    fn read(row: &Row, node: Option<i64>) -> Answer<Self> {
+    fn read(row: &Row, node: i64) -> Answer<Self> {
         let (state, fence): (i16, i32) = (row.try_get(5)?, row.try_get(6)?);
         let node_of_row: Option<i64> = row.try_get(7)?;
         Ok(Self {
@@ -243,7 +242,7 @@ impl Holder {
             key: row.try_get(2)?,
             request: row.try_get(3)?,
             queued_at: row.try_get(4)?,
-            mine: state == i16::from(State::Starting.code()) && fence == 1 && node.is_some() && node_of_row == node,
+            mine: state == i16::from(State::Starting.code()) && fence == 1 && node_of_row == Some(node),
         })
     }
 }
@@ -259,9 +258,8 @@ async fn judge(
     let jobs = || missing.iter().filter_map(|item| Some((*item, new_job(group, *item)?.0)));
     let guids: Vec<Uuid> = jobs().map(|(_, new)| uuid_of(&new.job.guid)).collect();
     let keys: Vec<&str> = jobs().filter_map(|(_, new)| new.job.idempotency_key.as_deref()).collect();
-    let node = tx.me.as_ref().map(|me| me.id);
     let rows = tx.rows(Sql::Holders, &[(&guids, Type::UUID_ARRAY), (&keys, Type::TEXT_ARRAY)]).await?;
-    let holders: Vec<Holder> = rows.iter().map(|row| Holder::read(row, node)).collect::<Answer<_>>()?;
+    let holders: Vec<Holder> = rows.iter().map(|row| Holder::read(row, tx.me.id)).collect::<Answer<_>>()?;
     let by_guid: HashMap<Guid, &Holder> = holders.iter().map(|holder| (holder.guid, holder)).collect();
     let by_key: HashMap<&str, &Holder> =
         holders.iter().filter_map(|holder| Some((holder.key.as_deref()?, holder))).collect();

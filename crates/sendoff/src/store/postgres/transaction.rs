@@ -12,7 +12,8 @@ use tokio_postgres::{Client, Error as PgError, Row};
 
 use super::{
     ask::{Answer, Ask, BY_INDEX, Param},
-    shared::{Me, Shared},
+    fleet::Member,
+    shared::Shared,
     sql::Sql,
 };
 use crate::error::{Error, ErrorKind};
@@ -35,7 +36,7 @@ impl From<PgError> for Stop {
 pub(super) struct Transaction<'a> {
     pub(super) client: &'a Client,
     pub(super) shared: &'a Shared,
-    pub(super) me: Option<Arc<Me>>,
+    pub(super) me: Arc<Member>,
     /// Settlements (row and fence) that an earlier try may have done.
     pub(super) doubtful: &'a HashSet<(i64, u32)>,
     /// Calls that an earlier try may have done.
