@@ -4,6 +4,8 @@
 //! Another reads. Nothing rests on a session's state, so that a transaction pooler may stand between.
 
 mod connect;
+mod failure;
+mod link;
 mod sql;
 
 use std::{fmt, time::Duration};
