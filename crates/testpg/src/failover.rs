@@ -50,7 +50,8 @@ impl Server {
         }
     }
 
-    /// Comes back, on the same port, as a standby of `primary`. What it held is thrown away and copied anew, so it
+    /// Comes back, on the same port, as a standby of `primary` under the name that it had (`primary`, if it was
+    /// started as one). What it held is thrown away and copied anew, so it
     /// does not matter how it was stopped or what it had written.
     pub fn rejoin(&self, primary: &Self) -> Result<()> {
         self.kill()?;

@@ -36,9 +36,9 @@ impl Installation {
         let installed = newest(system());
         let found = match installed {
             Some(found) => Some(found),
-            None => newest(wheel::fetched().context(format_args!("no PostgreSQL found; {CURE}"))?),
+            None => newest(wheel::fetched().map_err(|error| none(&error.to_string()))?),
         };
-        found.ok_or_else(|| Error::new(format!("no PostgreSQL found; {CURE}")))
+        found.ok_or_else(|| none("the programs that pip brought do not run"))
     }
 
     /// One of each major version that is at hand, oldest first. The wheel's are among them if it is cached, or is to
@@ -120,6 +120,10 @@ impl Installation {
 /// Copies a directory with its owners and modes.
 pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
     place::finish(Command::new("cp").args(["-a", "--reflink=auto"]).arg(from).arg(to)).map(drop)
+}
+
+fn none(reason: &str) -> Error {
+    Error::new(format!("no PostgreSQL found: {CURE} ({})", reason.replace('\n', "; ")))
 }
 
 /// The folders of the machine's own PostgreSQL servers.

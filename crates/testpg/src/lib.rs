@@ -24,9 +24,14 @@ pub use proxy::Proxy;
 pub use server::Server;
 pub use session::Session;
 
-/// Whether tests shall use a server at all: false with `SENDOFF_TEST_PG=off`.
+/// Whether tests shall use a server at all. Not with `SENDOFF_TEST_PG=off`, which it then says in a line: the test
+/// returns.
 pub fn wanted() -> bool {
-    std::env::var_os("SENDOFF_TEST_PG").is_none_or(|value| value != "off")
+    let off = std::env::var_os("SENDOFF_TEST_PG").is_some_and(|value| value == "off");
+    if off {
+        println!("skipped: SENDOFF_TEST_PG=off");
+    }
+    !off
 }
 
 /// This process's one server for all tests that need only a database of their own, started on first use.

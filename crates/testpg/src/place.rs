@@ -27,11 +27,15 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// A command that runs as the servers' user, with nothing on its input and `/` as its folder: the
+/// A command that runs as the servers' user, speaks English, has nothing on its input and `/` as its folder: the
 /// current one may be closed to that user.
 pub(crate) fn command(program: impl AsRef<Path>) -> Command {
     let mut command = Command::new(program.as_ref());
-    command.stdin(Stdio::null()).current_dir("/");
+    command.stdin(Stdio::null()).current_dir("/").env("LC_ALL", "C");
+    // Such as PGPORT and PGOPTIONS, by which a developer's shell would change the servers.
+    for (name, _) in env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"PG")) {
+        command.env_remove(name);
+    }
     if is_root() {
         command.uid(NOBODY).gid(NOBODY);
     }

@@ -1,7 +1,7 @@
 //! One server: its start, its databases and its end.
 
 use std::{
-    fs,
+    fmt, fs,
     io::Write,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -48,8 +48,9 @@ pub struct Server {
     pub(crate) installation: Installation,
     pub(crate) name: String,
     directory: PathBuf,
-    port: Port,
     process: Mutex<Process>,
+    /// Given back last, when nothing listens on it any more.
+    port: Port,
 }
 
 pub(crate) struct Process {
@@ -94,8 +95,8 @@ impl Server {
                 installation: installation.clone(),
                 name: name.to_owned(),
                 directory,
-                port: Port::reserve()?,
                 process: Mutex::new(Process { watchdog, pid: None }),
+                port: Port::reserve()?,
             };
             fill(&server)?;
             server.settle()?;
@@ -125,7 +126,7 @@ impl Server {
 
     /// The process id of its postmaster, if it runs.
     pub fn pid(&self) -> Option<u32> {
-        self.process().pid
+        self.process().pid.filter(|&pid| processes::runs(pid))
     }
 
     /// What it has logged so far.
@@ -226,5 +227,16 @@ impl Server {
         ready.map_err(|error| {
             Error::new(format!("the server did not start: {error}; its log:\n{}", self.log()))
         })
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let version = self.installation.version();
+        f.debug_struct("Server")
+            .field("name", &self.name)
+            .field("version", &version)
+            .field("port", &self.port())
+            .finish()
     }
 }

@@ -21,7 +21,7 @@ const CHUNK: usize = 16 * 1024;
 const UNDER_WAY: usize = 1024;
 
 /// Which directions lose their bytes.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Loss {
     requests: bool,
     replies: bool,

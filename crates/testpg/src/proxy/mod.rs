@@ -13,6 +13,9 @@ use std::{
 use crate::port::Port;
 use link::{Link, Loss, reset};
 
+/// A target on the same machine that takes longer does not take connections.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Stands between a client and a server to play a broken network.
 ///
 /// A stall is for good for the connections that were open during it: what they send stays lost after
@@ -125,18 +128,27 @@ impl fmt::Debug for Proxy {
 
 fn accept(listener: &TcpListener, network: &Arc<Mutex<Network>>) {
     for client in listener.incoming().flatten() {
-        let mut known = lock(network);
-        let State::Passing(loss) = known.state else { return };
-        known.links.retain(|link| !link.is_over());
-        if loss == Loss::BOTH {
-            known.links.push(Link::black_hole(client));
-            continue;
-        }
+        let Network { state, target, .. } = *lock(network);
+        let server = match state {
+            State::Cut => return,
+            State::Passing(Loss::BOTH) => None,
+            State::Passing(_) => match TcpStream::connect_timeout(&target, PATIENCE) {
+                Ok(server) => Some(server),
+                Err(_) => {
+                    reset(client);
+                    continue;
+                }
+            },
+        };
         let delay = Arc::clone(network);
-        match TcpStream::connect(known.target) {
-            Ok(server) => known.links.push(Link::start(client, server, loss, move || lock(&delay).delay)),
-            Err(_) => reset(client),
-        }
+        let mut network = lock(network);
+        // It may have changed while the target was called.
+        let State::Passing(loss) = network.state else { return };
+        network.links.retain(|link| !link.is_over());
+        network.links.push(match server {
+            Some(server) => Link::start(client, server, loss, move || lock(&delay).delay),
+            None => Link::black_hole(client),
+        });
     }
 }
 

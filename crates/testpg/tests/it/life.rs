@@ -31,6 +31,9 @@ fn is_gone(pid: &str, directory: &str) -> bool {
 
 #[test]
 fn a_server_is_gone_after_its_owner_was_killed() {
+    if !testpg::wanted() {
+        return;
+    }
     let mut owner = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "life::victim", "--nocapture"])
         .env(VICTIM, "1")
@@ -51,6 +54,9 @@ fn a_server_is_gone_after_its_owner_was_killed() {
 
 #[test]
 fn a_dropped_server_is_gone_at_once_even_a_killed_one() {
+    if !testpg::wanted() {
+        return;
+    }
     let server = Server::start(&Installation::find().unwrap(), Options::new()).unwrap();
     let standby = server.standby("standby").unwrap();
     server.kill().unwrap();

@@ -9,6 +9,9 @@ use testpg::{Installation, Options, Result, Server};
 
 #[test]
 fn each_version_at_hand_starts_and_says_its_number() -> Result<()> {
+    if !testpg::wanted() {
+        return Ok(());
+    }
     for installation in Installation::all()? {
         let server = Server::start(&installation, Options::new())?;
         let major = server.sql("SELECT current_setting('server_version_num')::int / 10000")?;
@@ -19,6 +22,9 @@ fn each_version_at_hand_starts_and_says_its_number() -> Result<()> {
 
 #[test]
 fn each_new_database_is_empty_and_its_own() -> Result<()> {
+    if !testpg::wanted() {
+        return Ok(());
+    }
     let server = testpg::shared();
     let (one, two) = (server.new_database()?, server.new_database()?);
     assert_ne!(one, two);
@@ -34,6 +40,9 @@ fn each_new_database_is_empty_and_its_own() -> Result<()> {
 
 #[test]
 fn settings_are_taken_and_the_usual_ones_are_safe() -> Result<()> {
+    if !testpg::wanted() {
+        return Ok(());
+    }
     let server = Server::start(&Installation::find()?, Options::new().set("application_name", "it's"))?;
     let show = |name: &str| server.sql(&format!("SHOW {name}")).map(|rows| rows[0][0].clone().unwrap());
     assert_eq!(show("application_name")?, "it's");
@@ -45,6 +54,9 @@ fn settings_are_taken_and_the_usual_ones_are_safe() -> Result<()> {
 
 #[test]
 fn a_session_holds_what_it_began() -> Result<()> {
+    if !testpg::wanted() {
+        return Ok(());
+    }
     let server = testpg::shared();
     let mut session = server.session("postgres")?;
     session.sql("CREATE TABLE held (a int)")?;
@@ -58,6 +70,9 @@ fn a_session_holds_what_it_began() -> Result<()> {
 
 #[test]
 fn tls_is_offered_with_the_given_certificate() -> Result<()> {
+    if !testpg::wanted() {
+        return Ok(());
+    }
     let installation = Installation::find()?;
     if !installation.has_tls() {
         println!("this PostgreSQL was built without TLS");
@@ -80,6 +95,9 @@ fn tls_is_offered_with_the_given_certificate() -> Result<()> {
 
 #[test]
 fn a_server_that_cannot_start_shows_its_log() {
+    if !testpg::wanted() {
+        return;
+    }
     let error =
         Installation::find().and_then(|found| Server::start(&found, Options::new().set("no_such", "1")));
     let text = error.err().unwrap().to_string();
