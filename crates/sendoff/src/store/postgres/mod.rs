@@ -6,6 +6,7 @@
 mod ask;
 mod connect;
 mod failure;
+mod fleet;
 mod link;
 mod rows;
 mod sql;
@@ -16,6 +17,8 @@ mod url;
 use std::{fmt, time::Duration};
 
 use connect::Target;
+#[cfg(feature = "testing")]
+pub use fleet::Rehearsal;
 
 use crate::error::Result;
 
@@ -30,9 +33,15 @@ pub struct PostgresOptions {
     /// Accept at_most_once jobs although a failover of the database may forget acknowledged writes.
     /// Asked for only if the URL names several hosts and no standby is synchronous. Default false.
     pub allow_async_failover: bool,
+    /// Hear and give hints by LISTEN and NOTIFY, on a connection of their own, so that a job that one
+    /// node has no room for starts on another at once instead of with its next look. Default true.
+    pub hints: bool,
     /// This node's name. Default: a fresh UUID, so that no name is ever taken for its predecessor's.
     #[cfg(feature = "testing")]
     pub node: Option<String>,
+    /// How this node's life differs from the usual.
+    #[cfg(feature = "testing")]
+    pub rehearsal: Rehearsal,
 }
 
 impl Default for PostgresOptions {
@@ -41,8 +50,11 @@ impl Default for PostgresOptions {
             queues: None,
             poll_interval: Duration::from_secs(5),
             allow_async_failover: false,
+            hints: true,
             #[cfg(feature = "testing")]
             node: None,
+            #[cfg(feature = "testing")]
+            rehearsal: Rehearsal::default(),
         }
     }
 }

@@ -26,6 +26,10 @@ impl Settings {
         })
     }
 
+    pub(super) const fn fsync(&self) -> bool {
+        self.fsync
+    }
+
     /// # Errors
     /// Names the setting because of which nothing that is acknowledged could be promised.
     pub(super) fn durability(&self) -> Result<Durability> {

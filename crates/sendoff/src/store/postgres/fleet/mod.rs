@@ -26,8 +26,8 @@ use std::{
 
 use tokio::sync::{Notify, mpsc, oneshot};
 
-pub(super) use self::{port::nodes, reclaim::reclaim};
-use self::{clock::AnchoredClock, local::Process, pace::Pace, register::Identity, wakes::Wakes};
+pub(super) use self::reclaim::reclaim;
+use self::{clock::AnchoredClock, pace::Pace, register::Identity, wakes::Wakes};
 use super::{PostgresOptions, connect::Target, sql::Texts};
 use crate::{
     error::{Error, ErrorKind, Result},
