@@ -159,11 +159,9 @@ async fn resolve(
 }
 
 async fn changed(tx: &Transaction<'_>, guid: Uuid, applied: bool) -> Result<Option<Changed>, Stop> {
-    let (found, header) = tokio::join!(
-        biased;
-        tx.rows(Sql::Record, &[(&guid, Type::UUID)]),
-        tx.rows(Sql::HeaderOf, &[(&guid, Type::UUID)]),
-    );
+    let named = [(&guid as _, Type::UUID)];
+    let (found, header) =
+        tokio::join!(biased; tx.rows(Sql::Record, &named), tx.rows(Sql::HeaderOf, &named));
     let (header, mut records) = (header?, records(tx, &found?).await?);
     let Some((_, record)) = records.remove(&guid_of(guid)) else { return Ok(None) };
     let known = tx.shared.interned.known(tx.ask(), &header, Columns::Header).await?;
@@ -173,11 +171,8 @@ async fn changed(tx: &Transaction<'_>, guid: Uuid, applied: bool) -> Result<Opti
 
 async fn expire(tx: &Transaction<'_>, limit: usize, now: Timestamp) -> Result<Expired, Stop> {
     let (now, limit) = (now.as_micros(), i64::try_from(limit).unwrap_or(i64::MAX));
-    let (rows, next) = tokio::join!(
-        biased;
-        tx.rows(Sql::Expire, &[(&now, Type::INT8), (&limit, Type::INT8)]),
-        tx.rows(Sql::NextDeadline, &[]),
-    );
+    let past = [(&now as _, Type::INT8), (&limit as _, Type::INT8)];
+    let (rows, next) = tokio::join!(biased; tx.rows(Sql::Expire, &past), tx.rows(Sql::NextDeadline, &[]));
     let rows = rows?;
     let lanes: Vec<i32> = rows.iter().map(|row| row.try_get(2)).collect::<Result<_, _>>()?;
     let known = tx.shared.interned.lanes(tx.ask(), &lanes).await?;

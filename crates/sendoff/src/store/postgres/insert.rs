@@ -210,6 +210,7 @@ async fn send(
         };
         let id: i64 = row.try_get(0)?;
         if id == 0 {
+            tx.shared.node.doubt();
             return Err(Stop::Refused(lease_ran_out()));
         }
         let is_it = row.try_get::<_, Uuid>(1)? == *guid && row.try_get::<_, Option<&str>>(2)? == *key;

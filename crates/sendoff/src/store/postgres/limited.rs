@@ -34,7 +34,7 @@ pub(super) async fn remain(tx: &Transaction<'_>, group: &[Work], calls: &[usize]
         if !is_mine(tx, &claim.input.1) {
             continue;
         }
-        let mut queues: Vec<&str> = lost(&claim.input.0, verdicts).map(|(_, wanted)| &*wanted.lane.queue).collect();
+        let mut queues: Vec<&str> = lost(&claim.input.0, verdicts).into_iter().map(|(_, wanted)| &*wanted.lane.queue).collect();
         queues.sort_unstable();
         queues.dedup();
         if !queues.is_empty()
@@ -46,12 +46,9 @@ pub(super) async fn remain(tx: &Transaction<'_>, group: &[Work], calls: &[usize]
     Ok(remaining)
 }
 
-fn lost<'w>(
-    wanted: &'w [Wanted],
-    verdicts: &'w [ClaimVerdict],
-) -> impl Iterator<Item = (usize, &'w Wanted)> {
+fn lost<'w>(wanted: &'w [Wanted], verdicts: &[ClaimVerdict]) -> Vec<(usize, &'w Wanted)> {
     let lost = |(item, _): &(usize, &Wanted)| matches!(verdicts[*item], ClaimVerdict::Lost);
-    wanted.iter().enumerate().filter(lost)
+    wanted.iter().enumerate().filter(lost).collect()
 }
 
 /// Claims within the limits of their queues what this call did not get; in a transaction of its own.

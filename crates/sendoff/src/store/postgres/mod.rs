@@ -32,6 +32,8 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::runtime::Handle;
 
+#[cfg(feature = "testing")]
+pub use self::fleet::Rehearsal;
 use self::{
     call::{Call, Work},
     connect::Target,
@@ -63,9 +65,15 @@ pub struct PostgresOptions {
     /// Accept at_most_once jobs although a failover of the database may forget acknowledged writes.
     /// Asked for only if the URL names several hosts and no standby is synchronous. Default false.
     pub allow_async_failover: bool,
+    /// Hear and give hints by LISTEN and NOTIFY, on a connection of their own, so that a job that one
+    /// node has no room for starts on another at once instead of with its next look. Default true.
+    pub hints: bool,
     /// This node's name. Default: a fresh UUID, so that no name is ever taken for its predecessor's.
     #[cfg(feature = "testing")]
     pub node: Option<String>,
+    /// How this node's life differs from the usual.
+    #[cfg(feature = "testing")]
+    pub rehearsal: Rehearsal,
 }
 
 impl Default for PostgresOptions {
@@ -74,8 +82,11 @@ impl Default for PostgresOptions {
             queues: None,
             poll_interval: Duration::from_secs(5),
             allow_async_failover: false,
+            hints: true,
             #[cfg(feature = "testing")]
             node: None,
+            #[cfg(feature = "testing")]
+            rehearsal: Rehearsal::default(),
         }
     }
 }
