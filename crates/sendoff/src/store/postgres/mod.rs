@@ -5,11 +5,15 @@
 
 mod ask;
 mod connect;
+mod failure;
+mod link;
 mod listing;
 mod reader;
 mod rows;
 mod schema;
 mod sql;
+#[cfg(test)]
+mod tests;
 mod texts;
 mod tls;
 mod url;
