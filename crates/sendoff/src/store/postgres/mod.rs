@@ -22,6 +22,8 @@ mod schema;
 mod settle;
 mod shared;
 mod sql;
+#[cfg(test)]
+mod tests;
 mod texts;
 mod tls;
 mod transaction;
