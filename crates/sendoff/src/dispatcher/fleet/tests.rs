@@ -231,7 +231,7 @@ fn refills_that_help_nothing_are_not_asked_for_again_before_the_next_look() {
                 dispatcher.handle(now(5), Event::Lanes(Some(vec![q.clone()])))
             }
             Action::Ready { lane, limit, .. } => {
-                refills += 1;
+                refills += usize::from(lane == q);
                 assert!(refills < 10, "again and again");
                 let headers = (next..next + limit as u64).map(|id| header(id, &lane, 1)).collect();
                 next += limit as u64;
