@@ -17,6 +17,20 @@ macro_rules! statements {
     };
 }
 
+/// An instant in microseconds since 1970.
+macro_rules! micros {
+    ($instant:literal) => {
+        concat!("(extract(epoch FROM ", $instant, ") * 1000000)::bigint")
+    };
+}
+
+/// The database's clock as it runs on within a transaction.
+macro_rules! database_now {
+    () => {
+        micros!("clock_timestamp()")
+    };
+}
+
 /// The columns that [`rows::kept`](super::rows::kept) reads.
 macro_rules! job_columns {
     () => {
@@ -286,7 +300,7 @@ statements! {
                 error_at = coalesce(u.at, j.error_at)", mine!(), ")", tallied!(moved),
             "SELECT id, state FROM done");
     // Where jobs stand whose settlement was not applied.
-    Standing: "SELECT id, state, fence, next_at, ended_at, started_at, error_at FROM sendoff.job
+    Standing: "SELECT id, state, fence, next_at, ended_at, started_at, error_at, error_class FROM sendoff.job
                WHERE id = ANY($1::bigint[])";
 
     // What calls by guid answer with.
@@ -346,6 +360,52 @@ statements! {
     ForgetQueueLimits: "DELETE FROM sendoff.queue_limits WHERE queue = $1";
 
     // Nodes.
+    Register: concat!("WITH named AS (INSERT INTO sendoff.node_name (name) VALUES ($1) RETURNING id)
+               INSERT INTO sendoff.node
+                   (id, host, pid, boot_id, pid_namespace, pid_started, version, queues)
+               SELECT id, $2, $3, $4, $5, $6, $7, $8 FROM named
+               RETURNING id, ", database_now!());
+    Beat: concat!("UPDATE sendoff.node SET beat = beat + 1, beat_at = clock_timestamp(), in_flight = $2
+           WHERE id = $1 AND dead_at IS NULL RETURNING ", database_now!());
+    SeeNodes: concat!("SELECT id, beat, dead_at IS NOT NULL, pid, boot_id, pid_namespace, pid_started, ",
+               database_now!(), " FROM sendoff.node");
+    Settings: "SELECT current_setting('synchronous_standby_names'), current_setting('synchronous_commit'),
+                   current_setting('fsync'), pg_is_in_recovery()";
+    // Waits for no claim: one that saw the node alive commits into a dead node's name, and is taken
+    // back with the rest, since the row stays until it can be locked.
+    DeclareDead: "UPDATE sendoff.node n SET dead_at = clock_timestamp() FROM sendoff.node_name m
+                  WHERE n.id = $1 AND n.beat = $2 AND n.dead_at IS NULL AND m.id = n.id RETURNING m.name";
+    Leave: "UPDATE sendoff.node SET dead_at = clock_timestamp() WHERE id = $1 AND dead_at IS NULL";
+    DeadNodes: "SELECT id FROM sendoff.node WHERE dead_at IS NOT NULL FOR UPDATE SKIP LOCKED";
+    ForgetNodes: "DELETE FROM sendoff.node n WHERE n.id = ANY ($1) AND n.dead_at IS NOT NULL
+                      AND NOT EXISTS (SELECT FROM sendoff.job j WHERE j.node = n.id AND j.state = 1)";
+    // T10. Keeps the fence: only a claim raises it. What a living node has claimed since does not
+    // match when it is looked at again under its lock.
+    Reclaim: concat!("WITH orphaned AS (
+                  SELECT j.id FROM sendoff.node n JOIN sendoff.job j ON j.node = n.id
+                  WHERE n.dead_at IS NOT NULL AND j.state = 1
+                  LIMIT $1 FOR UPDATE OF j SKIP LOCKED
+              ),
+            done AS (
+                  UPDATE sendoff.job j SET (state, ended_at, node, error_class, error_message, error_at,
+                      crashes, possible_duplicate) =
+                      (SELECT after, CASE WHEN after <> 0 THEN $2 END, CASE WHEN after <> 0 THEN j.node END,
+                           CASE WHEN j.crashes >= $3 THEN $4 ELSE $6 END,
+                           CASE WHEN j.crashes >= $3 THEN $5 ELSE $7 END, $2, j.crashes + 1, true
+                       FROM (SELECT CASE WHEN j.delivery = 0 THEN 6
+                                         WHEN j.crashes >= $3 OR j.attempt >= j.max_attempts THEN 3
+                                         WHEN j.cancel_requested_at IS NOT NULL THEN 4
+                                         ELSE 0 END::smallint AS after) AS decided)
+                  FROM orphaned o WHERE j.id = o.id AND j.state = 1
+                  RETURNING j.lane, j.state, 1::smallint AS was)",
+            tallied!(moved), "SELECT count(*) FROM done");
+    Mine: "SELECT id, fence FROM sendoff.job WHERE state = 1 AND node = $1 ORDER BY id";
+    Nodes: concat!("SELECT n.id, m.name, n.host, n.pid, n.version, ", micros!("n.started_at"), ", ",
+            micros!("n.beat_at"), ", ", database_now!(), " - ", micros!("n.beat_at"), ", n.dead_at IS NOT NULL,
+                n.in_flight, n.queues
+            FROM sendoff.node n JOIN sendoff.node_name m ON m.id = n.id ORDER BY n.id");
+    Listen: "LISTEN sendoff";
+    Notify: "SELECT pg_notify('sendoff', $1)";
 
     // Reads.
     Bookmark: "SELECT value FROM sendoff.bookmark WHERE name = $1";
