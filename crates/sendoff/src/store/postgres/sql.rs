@@ -83,7 +83,10 @@ macro_rules! list {
             $which,
             " ORDER BY ",
             $order,
-            " LIMIT $2) AS page WHERE fits OR place >= $2 - 1 ORDER BY place LIMIT $3"
+            // In the order of the rows below, so that no more of them are read than are wanted.
+            " LIMIT $2) AS page WHERE fits OR place >= $2 - 1 ORDER BY ",
+            $order,
+            " LIMIT $3"
         )
     };
 }
