@@ -1,6 +1,9 @@
 //! The statements, by name. Each transition is one guarded update that repeats
 //! [`Life::apply`](crate::state::Life::apply): where its guard does not hold, no row changes. Every
 //! write appends to the tally what it changed.
+//!
+//! Where rows are named, states are asked for by `state + 0`: the planner must not take a partial index
+//! of that state for the shorter way because it last saw it empty.
 
 use std::borrow::Cow;
 
@@ -10,7 +13,7 @@ macro_rules! statements {
         #[derive(Debug, Clone, Copy)]
         pub(super) enum Sql { $($name),* }
 
-        const TEXTS: &[(&str, &str)] = &[$((stringify!($name), $text)),*];
+        pub(super) const TEXTS: &[(&str, &str)] = &[$((stringify!($name), $text)),*];
     };
 }
 
@@ -55,10 +58,30 @@ macro_rules! header_columns {
     };
 }
 
-/// A page of records: from row $1 on, $2 at most.
+/// A page of records: the first $2 rows from row $1 on are looked at. Of them come those that fit,
+/// and the last two, which say where the look ended and whether there is more; $3 in all at most.
 macro_rules! list {
-    ($which:literal) => {
-        concat!("SELECT ", record_columns!(), " FROM sendoff.job WHERE ", $which, " LIMIT $2")
+    ($which:literal, $order:literal) => {
+        concat!(
+            "SELECT ",
+            record_columns!(),
+            ", fits, place FROM (SELECT ",
+            record_columns!(),
+            ", row_number() OVER (ORDER BY ",
+            $order,
+            ") AS place, ",
+            "($4::smallint IS NULL OR state = $4) AND (NOT $5::boolean OR state IN (0, 1))
+             AND ($6::text IS NULL OR lane IN (SELECT l.id FROM sendoff.lane l WHERE l.queue = $6))
+             AND ($7::integer IS NULL OR submitted_by IS NOT DISTINCT FROM $7)
+             AND ($8::smallint IS NULL OR delivery = $8)
+             AND ($9::text IS NULL OR right(replace(guid::text, '-', ''), length($9)) = $9)
+             AND ($10::bigint IS NULL OR run_at >= $10) AND ($11::bigint IS NULL OR run_at < $11) AS fits
+             FROM sendoff.job WHERE ",
+            $which,
+            " ORDER BY ",
+            $order,
+            " LIMIT $2) AS page WHERE fits OR place >= $2 - 1 ORDER BY place LIMIT $3"
+        )
     };
 }
 
@@ -100,7 +123,7 @@ macro_rules! failure {
 // The guard of an attempt's outcome.
 macro_rules! mine {
     () => {
-        " FROM u WHERE j.id = u.id AND j.fence = u.fence AND j.fence > 0 AND j.state = 1 \
+        " FROM u WHERE j.id = u.id AND j.fence = u.fence AND j.fence > 0 AND j.state + 0 = 1 \
          RETURNING j.id, j.lane, j.state, 1::smallint AS was"
     };
 }
@@ -174,7 +197,7 @@ statements! {
     Claim: concat!("WITH ", me!(), ", free AS (
                 SELECT j.id, w.now FROM unnest($2::bigint[], $3::bigint[]) AS w(id, now)
                 JOIN sendoff.job j ON j.id = w.id
-                WHERE j.state = 0 AND NOT j.quarantined AND j.next_at <= w.now
+                WHERE j.state + 0 = 0 AND NOT j.quarantined AND j.next_at <= w.now
                     AND (j.expires_at IS NULL OR j.expires_at > w.now) AND EXISTS (SELECT FROM me)
                     AND ($4 OR NOT EXISTS (SELECT FROM sendoff.lane l
                         JOIN sendoff.queue_limits q ON q.queue = l.queue WHERE l.id = j.lane))
@@ -203,10 +226,10 @@ statements! {
     PutBack: concat!("WITH done AS (
                 UPDATE sendoff.job j SET state = 0, fence = j.fence - 1, attempt = j.attempt - 1,
                     node = NULL, claimed_at = NULL, quarantined = true
-                WHERE j.id = ANY($1::bigint[]) AND j.state = 1
+                WHERE j.id = ANY($1::bigint[]) AND j.state + 0 = 1
                 RETURNING j.lane, j.state, 1::smallint AS was)",
             tallied!(moved), "SELECT 1");
-    Quarantine: "UPDATE sendoff.job SET quarantined = true WHERE id = ANY($1::bigint[]) AND state = 0";
+    Quarantine: "UPDATE sendoff.job SET quarantined = true WHERE id = ANY($1::bigint[]) AND state + 0 = 0";
     // The limits of queues, locked in the order of their names.
     LockLimits: "SELECT queue, limits, arrival FROM sendoff.queue_limits WHERE queue = ANY($1::text[])
                  ORDER BY queue FOR UPDATE";
@@ -274,24 +297,24 @@ statements! {
                 error_at = coalesce(u.at, j.error_at)", mine!(), ")", tallied!(moved),
             "SELECT id, state FROM done");
     // Where jobs stand whose settlement was not applied.
-    Standing: "SELECT id, state, fence, next_at, ended_at, started_at, error_at FROM sendoff.job
+    Standing: "SELECT id, state, fence, next_at, ended_at, started_at, error_at, error_class FROM sendoff.job
                WHERE id = ANY($1::bigint[])";
 
     // What calls by guid answer with.
     Records: concat!("SELECT ", record_columns!(), " FROM sendoff.job WHERE guid = ANY($1::uuid[])");
     HeaderOf: concat!("SELECT ", header_columns!(), " FROM sendoff.job
-               WHERE guid = $1 AND state = 0 AND NOT quarantined");
+               WHERE guid = $1 AND state + 0 = 0 AND NOT quarantined");
 
     // T7.
     Cancel: concat!("WITH u AS (SELECT * FROM unnest($1::uuid[], $2::bigint[]) AS u(guid, now)),
             done AS (UPDATE sendoff.job j SET state = 4, ended_at = u.now
-                FROM u WHERE j.guid = u.guid AND j.state = 0
+                FROM u WHERE j.guid = u.guid AND j.state + 0 = 0
                 RETURNING j.id, j.guid, j.lane, j.state, 0::smallint AS was)", tallied!(moved),
             "SELECT id, guid FROM done");
     // T8.
     LateCancel: "UPDATE sendoff.job j SET cancel_requested_at = coalesce(j.cancel_requested_at, u.now)
                  FROM unnest($1::uuid[], $2::bigint[]) AS u(guid, now)
-                 WHERE j.guid = u.guid AND j.state = 1 AND j.cancel_requested_at IS NULL";
+                 WHERE j.guid = u.guid AND j.state + 0 = 1 AND j.cancel_requested_at IS NULL";
     // T9 of jobs that wait. An attempt that may have happened is not "expired before a start".
     Expire: concat!("WITH past AS (
                 SELECT id FROM sendoff.job WHERE state = 0 AND NOT quarantined AND expires_at <= $1
@@ -300,20 +323,21 @@ statements! {
                 ended_at = $1 FROM past WHERE j.id = past.id
                 RETURNING j.id, j.guid, j.lane, j.state, j.expires_at, 0::smallint AS was)", tallied!(moved),
             "SELECT id, guid, lane, state FROM done ORDER BY expires_at, id");
-    NextDeadline: "SELECT min(expires_at) FROM sendoff.job
-                   WHERE state = 0 AND NOT quarantined AND expires_at IS NOT NULL";
+    NextDeadline: "SELECT (SELECT expires_at FROM sendoff.job
+                       WHERE state = 0 AND NOT quarantined AND expires_at IS NOT NULL
+                       ORDER BY expires_at LIMIT 1)";
     Reschedule: "UPDATE sendoff.job SET run_at = $2, next_at = $2
-                 WHERE guid = $1 AND state = 0 AND NOT quarantined AND (expires_at IS NULL OR expires_at > $2)
+                 WHERE guid = $1 AND state + 0 = 0 AND NOT quarantined AND (expires_at IS NULL OR expires_at > $2)
                  RETURNING id";
     // T12.
     ResolveEnded: concat!("WITH done AS (UPDATE sendoff.job SET state = $3, ended_at = $2, fence = fence + 1,
                 possible_duplicate = true
-                WHERE guid = $1 AND state = 6 RETURNING id, lane, state, 6::smallint AS was)",
+                WHERE guid = $1 AND state + 0 = 6 RETURNING id, lane, state, 6::smallint AS was)",
             tallied!(moved), "SELECT id FROM done");
     ResolvePending: concat!("WITH done AS (UPDATE sendoff.job SET state = 0, ended_at = NULL, next_at = $2,
                 fence = fence + 1, cancel_requested_at = NULL, possible_duplicate = true,
                 attempt = least(attempt, greatest(max_attempts - 1, 0))
-                WHERE guid = $1 AND state = 6 RETURNING id, lane, state, 6::smallint AS was)",
+                WHERE guid = $1 AND state + 0 = 6 RETURNING id, lane, state, 6::smallint AS was)",
             tallied!(moved), "SELECT id FROM done");
     // T13.
     PruneEnded: concat!("WITH old AS (
@@ -383,9 +407,43 @@ statements! {
     // Reads.
     Bookmark: "SELECT value FROM sendoff.bookmark WHERE name = $1";
     Record: concat!("SELECT ", record_columns!(), " FROM sendoff.job WHERE guid = $1");
+    Due: concat!("SELECT ", header_columns!(), " FROM sendoff.job
+                  WHERE state = 0 AND NOT quarantined AND (next_at, id) > ($1, $2) AND next_at <= $3
+                  ORDER BY next_at, id LIMIT $4");
+    // One seek for each priority: rows that are not due yet lie between.
+    Ready: concat!("SELECT ", header_columns!(), " FROM generate_series(9, 0, -1) AS step (p), LATERAL
+                        (SELECT ", header_columns!(), " FROM sendoff.job
+                         WHERE state = 0 AND NOT quarantined AND lane = $1 AND priority = p::smallint
+                             AND next_at <= $2
+                         ORDER BY next_at, id LIMIT $3) AS ready
+                    LIMIT $3");
+    // From one lane to the next, whatever waits in each.
+    BusyLanes: "WITH RECURSIVE walk (lane, n) AS (
+                    (SELECT lane, 1 FROM sendoff.job
+                     WHERE state = 0 AND NOT quarantined AND lane > $1 ORDER BY lane LIMIT 1)
+                    UNION ALL
+                    SELECT (SELECT j.lane FROM sendoff.job j
+                            WHERE j.state = 0 AND NOT j.quarantined AND j.lane > walk.lane
+                            ORDER BY j.lane LIMIT 1), n + 1
+                    FROM walk WHERE lane IS NOT NULL AND n < $2)
+                SELECT lane FROM walk WHERE lane IS NOT NULL LIMIT $2";
+    List: list!("id > $1", "id");
+    ListNewest: list!("id < $1", "id DESC");
+    // What is starting is little; it has no index by number, and must not be looked for in that of
+    // all jobs, hence the sum.
+    ListStarting: list!("state = 1 AND id + 0 > $1", "id + 0");
+    ListStartingNewest: list!("state = 1 AND id + 0 < $1", "id + 0 DESC");
+    ListUnknown: list!("state = 6 AND id > $1", "id");
+    ListUnknownNewest: list!("state = 6 AND id < $1", "id DESC");
     Counts: "SELECT queue, state, sum(n)::bigint FROM sendoff.tally GROUP BY queue, state";
     Quarantined: "SELECT count(*) FROM sendoff.job WHERE quarantined";
     QueueLimits: "SELECT queue, limits FROM sendoff.queue_limits";
+
+    // A statement sees neither what others append meanwhile, nor again what another fold removed.
+    Fold: "WITH folder AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(8315173664654255618) AS mine),
+               gone AS (DELETE FROM sendoff.tally WHERE (SELECT mine FROM folder) RETURNING queue, state, n)
+           INSERT INTO sendoff.tally (queue, state, n)
+           SELECT queue, state, sum(n) FROM gone GROUP BY queue, state HAVING sum(n) <> 0";
 
     // Texts that rows share.
     LaneIds: "SELECT l.id, l.queue, l.starter, l.destination
