@@ -49,6 +49,11 @@ pub trait Fleet: Send + Sync + 'static {
     /// The rows that are `starting` in the name of the present lease, with their fences: after a
     /// claim whose answer was lost there may be some that the engine knows nothing of.
     fn mine(&self) -> StoreFuture<Vec<(JobId, u32)>>;
+    /// Whether at_most_once jobs are accepted. They are not where a failover of the database may
+    /// forget what was acknowledged, unless that was allowed: such a job could start twice.
+    fn accepts_at_most_once(&self) -> bool {
+        true
+    }
     /// All nodes that are registered, in the order of their registration.
     fn nodes(&self) -> StoreFuture<Vec<NodeRecord>>;
 }

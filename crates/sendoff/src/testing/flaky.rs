@@ -47,6 +47,8 @@ pub enum Why {
     Full,
     /// [`Error::is_unusable`].
     Unusable,
+    /// [`Error::is_unavailable`].
+    Unavailable,
     /// [`Error::is_fatal`].
     Fatal,
 }
@@ -56,6 +58,7 @@ impl Why {
         let kind = match self {
             Self::Full => ErrorKind::Full,
             Self::Unusable => ErrorKind::Unusable,
+            Self::Unavailable => ErrorKind::Unavailable,
             Self::Fatal => ErrorKind::Fatal,
         };
         Error::new(kind, format!("a planted failure: {self:?}"))

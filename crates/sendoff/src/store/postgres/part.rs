@@ -245,6 +245,10 @@ async fn upkeep(shared: Arc<Shared>, reads: Arc<Link>, back: Arc<Notify>, writes
 pub(super) struct Seat(pub(super) Arc<Part>);
 
 impl Fleet for Seat {
+    fn accepts_at_most_once(&self) -> bool {
+        !self.0.shared.refuses_at_most_once()
+    }
+
     fn lease(&self) -> Arc<Lease> {
         self.0.shared.node.lease()
     }
