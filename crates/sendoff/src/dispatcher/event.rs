@@ -51,7 +51,7 @@ pub(crate) enum Event {
     /// Started things of this starter have ended.
     RunEnded(Arc<str>),
     /// Another node has a hint, or a connection is back: there may be something to look for.
-    Woken,
+    Woken { reconnected: bool },
     /// The answer to [`Action::Queues`], after the changes that it brought; whether there was one.
     QueuesRead(bool),
     /// A queue's limits were changed.

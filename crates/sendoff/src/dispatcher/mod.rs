@@ -37,6 +37,8 @@ use window::{Ask, Window};
 /// The wait after a store failed to do what was asked, doubled each time in a row.
 const STORE_PAUSE: Duration = Duration::from_millis(50);
 const STORE_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// A queue whose limits in the fleet are used up rests at least so long.
+const HELD_MIN: Duration = Duration::from_millis(10);
 /// Pending jobs past their deadline that are ended at once.
 const EXPIRE_ROWS: usize = 1_000;
 
@@ -269,7 +271,13 @@ impl Dispatcher {
             Event::QueueLimits(queue, limits) => {
                 self.board.set_queue_limits(&queue, limits, now.elapsed);
             }
-            Event::Woken => self.look_at_once(now),
+            Event::Woken { reconnected } => {
+                if reconnected {
+                    self.store_failures = 0;
+                    self.store_retry_at = None;
+                }
+                self.look_at_once(now);
+            }
             Event::QueuesRead(read) => {
                 self.queues_read();
                 if !read {
@@ -346,7 +354,7 @@ impl Dispatcher {
                 None
             }
             Verdict::Held(retry) => {
-                self.board.hold(&header.lane.queue, now.elapsed + retry);
+                self.board.hold(&header.lane.queue, now.elapsed + retry.max(HELD_MIN));
                 self.board.withdrawn(lane, true, now.elapsed);
                 self.due(now, header);
                 None

@@ -255,7 +255,7 @@ impl World {
             Op::OtherClaims => self.other_claims(),
             Op::OtherEnds => self.other_ends(),
             Op::Hold => self.others.iter_mut().for_each(|others| others.hold_next = true),
-            Op::Hint => self.feed(Event::Woken),
+            Op::Hint => self.feed(Event::Woken { reconnected: false }),
         }
     }
 

@@ -35,8 +35,8 @@ pub trait Fleet: Send + Sync + 'static {
     fn poll_interval(&self) -> Duration;
     /// Resolves when there is something to look for at once. One caller at a time.
     fn woken(&self) -> BoxFuture<'static, Wake>;
-    /// Tells the other nodes that there is something due soon that they may be able to start.
-    /// Throttled by the store; it may get lost, so nothing may depend on it.
+    /// Tells the other nodes that there is something due soon that they may be able to start, or that
+    /// the limits of a queue have changed. Throttled by the store; it may get lost, so nothing may depend on it.
     fn hint(&self);
     /// How many starts this node has in flight, to be shown with its next heartbeat.
     fn report(&self, in_flight: usize);

@@ -117,7 +117,7 @@ impl Builder {
     }
 
     /// Another source of time, for tests. Default: the one that the store's nodes share, or the
-    /// machine's.
+    /// machine's. In a fleet its `elapsed` must be the same as the fleet's: leases are measured by it.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Some(Arc::new(clock));

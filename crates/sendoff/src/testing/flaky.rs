@@ -14,8 +14,8 @@ use crate::{
     guid::Guid,
     job::{Header, JobId, JobRecord, Lane, QueueLimits},
     ports::{
-        CancelVerdict, Changed, Claim, Claimed, Counts, Durability, Expired, Filter, InsertBatch, Inserted,
-        Page, PageRequest, Prune, Settled, Settlement, Store, StoreFuture,
+        CancelVerdict, Changed, Claim, Claimed, Counts, Durability, Expired, Filter, Fleet, InsertBatch,
+        Inserted, Page, PageRequest, Prune, Settled, Settlement, Store, StoreFuture,
     },
     state::Resolution,
     time::Timestamp,
@@ -270,5 +270,10 @@ impl Store for FlakyStore {
 
     fn close(&self) -> StoreFuture<()> {
         self.inner.close()
+    }
+
+    /// What goes through there meets no trouble.
+    fn fleet(&self) -> Option<Arc<dyn Fleet>> {
+        self.inner.fleet()
     }
 }

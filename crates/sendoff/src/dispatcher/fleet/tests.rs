@@ -93,9 +93,9 @@ fn it_looks_for_jobs_of_others_at_least_every_interval_and_when_it_is_woken() {
         );
         nothing_found(&mut dispatcher, now(seconds));
     }
-    let asked = dispatcher.handle(now(11), Event::Woken);
+    let asked = dispatcher.handle(now(11), Event::Woken { reconnected: false });
     assert_eq!(asked.len(), 3, "{asked:?}");
-    assert!(dispatcher.handle(now(11), Event::Woken).is_empty(), "one look at a time");
+    assert!(dispatcher.handle(now(11), Event::Woken { reconnected: false }).is_empty(), "one look at a time");
     let q = lane("q");
     let found = vec![header(1, &q, 9), header(2, &q, 12)];
     let actions = dispatcher.handle(now(11), Event::Due(Some(found)));
@@ -231,7 +231,7 @@ fn refills_that_help_nothing_are_not_asked_for_again_before_the_next_look() {
                 dispatcher.handle(now(5), Event::Lanes(Some(vec![q.clone()])))
             }
             Action::Ready { lane, limit, .. } => {
-                refills += 1;
+                refills += usize::from(lane == q);
                 assert!(refills < 10, "again and again");
                 let headers = (next..next + limit as u64).map(|id| header(id, &lane, 1)).collect();
                 next += limit as u64;

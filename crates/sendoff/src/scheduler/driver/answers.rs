@@ -80,15 +80,18 @@ impl Driver {
         match answer {
             Answer::Submitted { batch, result, now } => self.submitted(batch, result, now)?,
             Answer::Claimed { ids, under, result } => {
-                if let (Some(among), Some((call, lease))) = (&mut self.among, under) {
-                    among.claims_answered(call, &lease, &result);
-                }
+                let lost = matches!(&result, Err(err) if err.is_commit_unknown());
                 let event = match passable(result)? {
-                    Ok(verdicts) => Event::Claimed { ids, verdicts },
+                    Ok(verdicts) => {
+                        if let (Some(among), Some((_, lease))) = (&mut self.among, &under) {
+                            among.keep_leases(lease, &verdicts);
+                        }
+                        Event::Claimed { ids, verdicts }
+                    }
                     Err(_) => Event::ClaimFailed(ids),
                 };
                 self.feed(event);
-                self.look_for_strays();
+                self.end_call(under.map(|(call, _)| call), lost);
                 // What was cancelled before it was claimed is finished only now.
                 self.tell_if_idle();
             }
@@ -171,21 +174,22 @@ impl Driver {
             let built = || self.shared.built_queues.get(&change.queue).copied();
             let limits = change.limits.or_else(built).unwrap_or_default();
             self.feed(Event::QueueLimits(change.queue, limits));
+            // The others need not wait for their next look.
+            self.among.iter().for_each(|among| among.fleet.hint());
         }
         let _ = change.reply.send(result);
         self.change_next_queue();
     }
 
     fn submitted(&mut self, batch: Submitted, result: Result<Vec<Inserted>>, now: Timestamp) -> Result<()> {
-        if let (Some(among), Some(call)) = (&mut self.among, batch.under) {
-            among.call_answered(call, &result);
-        }
+        let call = batch.under;
         let verdicts = match result {
             Ok(verdicts) => verdicts,
             Err(err) => {
                 let lanes = batch.jobs.into_iter().filter(|(_, admitted)| *admitted);
                 self.feed(Event::Withdrawn(lanes.map(|(job, _)| job.lane.clone()).collect()));
                 let fatal = err.is_fatal().then(|| err.again());
+                self.end_call(call, err.is_commit_unknown());
                 match batch.replies {
                     Replies::Single(replies) => {
                         for (reply, _) in replies {
@@ -194,7 +198,6 @@ impl Driver {
                     }
                     Replies::Batch { reply, .. } => drop(reply.send(Err(err))),
                 }
-                self.look_for_strays();
                 return fatal.map_or(Ok(()), Err);
             }
         };
@@ -261,7 +264,7 @@ impl Driver {
         if !pending.is_empty() {
             self.feed(Event::Inserted { pending, deadline });
         }
-        self.look_for_strays();
+        self.end_call(call, false);
         Ok(())
     }
 

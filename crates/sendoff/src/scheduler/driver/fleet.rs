@@ -67,19 +67,8 @@ impl Among {
         self.next_call
     }
 
-    pub(super) fn call_answered<T>(&mut self, call: CallKey, result: &Result<T>) {
-        self.calls.remove(&call);
-        self.strays.wanted |= matches!(result, Err(err) if err.is_commit_unknown());
-    }
-
-    pub(super) fn claims_answered(
-        &mut self,
-        call: CallKey,
-        lease: &Arc<Lease>,
-        result: &Result<Vec<Verdict>>,
-    ) {
-        self.call_answered(call, result);
-        for verdict in result.iter().flatten() {
+    pub(super) fn keep_leases(&mut self, lease: &Arc<Lease>, verdicts: &[Verdict]) {
+        for verdict in verdicts {
             if let Verdict::Claimed(claimed) = verdict {
                 self.keep_lease(claimed, lease);
             }
@@ -116,7 +105,7 @@ impl Driver {
             among.strays.wanted = true;
             self.look_for_strays();
         }
-        self.feed(Event::Woken);
+        self.feed(Event::Woken { reconnected: wake == Wake::Reconnected });
     }
 
     pub(super) fn claim(&mut self, wanted: Vec<Wanted>, now: Now) {
@@ -144,6 +133,15 @@ impl Driver {
             },
             |result| Answer::Claimed { ids, under, result: result.map(fleet_verdicts) },
         );
+    }
+
+    /// The dispatcher knows what this call claimed, or that its answer was lost.
+    pub(super) fn end_call(&mut self, call: Option<CallKey>, lost: bool) {
+        if let (Some(among), Some(call)) = (&mut self.among, call) {
+            among.calls.remove(&call);
+            among.strays.wanted |= lost;
+            self.look_for_strays();
+        }
     }
 
     /// It is time to look for what other nodes did.
@@ -213,7 +211,7 @@ impl Driver {
             Some(verdicts) => {
                 let jobs = verdicts.iter().filter(|verdict| verdict.applied).count();
                 tracing::info!(jobs, "gave back jobs whose claim was stored and its answer lost");
-                self.feed(Event::Woken);
+                self.feed(Event::Woken { reconnected: false });
             }
             None => among.strays.wanted = true,
         }
@@ -234,7 +232,7 @@ fn changed(
 }
 
 fn own_verdicts(claims: Vec<Option<Claimed>>) -> Vec<Verdict> {
-    let verdict = |claim: Option<Claimed>| claim.map_or(Verdict::Lost, |claimed| claimed_verdict(claimed));
+    let verdict = |claim: Option<Claimed>| claim.map_or(Verdict::Lost, claimed_verdict);
     claims.into_iter().map(verdict).collect()
 }
 

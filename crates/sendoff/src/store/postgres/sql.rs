@@ -7,6 +7,9 @@
 
 use std::borrow::Cow;
 
+#[cfg(feature = "testing")]
+use super::faults::Fault;
+
 macro_rules! statements {
     ($($name:ident: $text:expr;)*) => {
         /// A statement's name.
@@ -80,7 +83,10 @@ macro_rules! list {
             $which,
             " ORDER BY ",
             $order,
-            " LIMIT $2) AS page WHERE fits OR place >= $2 - 1 ORDER BY place LIMIT $3"
+            // In the order of the rows below, so that no more of them are read than are wanted.
+            " LIMIT $2) AS page WHERE fits OR place >= $2 - 1 ORDER BY ",
+            $order,
+            " LIMIT $3"
         )
     };
 }
@@ -477,6 +483,16 @@ pub(super) struct Texts(Vec<Cow<'static, str>>);
 impl Texts {
     pub(super) fn new() -> Self {
         Self(TEXTS.iter().map(|(_, text)| Cow::Borrowed(*text)).collect())
+    }
+
+    /// # Panics
+    /// If the fault names no statement, or its text is not found there.
+    #[cfg(feature = "testing")]
+    pub(super) fn plant(&mut self, fault: &Fault) {
+        let place = TEXTS.iter().position(|(name, _)| *name == fault.statement);
+        let text = &mut self.0[place.unwrap_or_else(|| panic!("no statement {:?}", fault.statement))];
+        assert!(text.contains(fault.from), "{:?} is not in {text:?}", fault.from);
+        *text = Cow::Owned(text.replacen(fault.from, fault.to, 1));
     }
 
     pub(super) fn text(&self, name: Sql) -> &str {

@@ -45,6 +45,7 @@ struct Trouble {
     cut: bool,
     killed: bool,
     lose: usize,
+    delay: Duration,
 }
 
 impl Member {
@@ -123,6 +124,11 @@ impl FleetNode {
         lock(&self.0.trouble).lose = calls;
     }
 
+    /// Answers to claims, inserts with claims and settlements come so much later than their effect.
+    pub fn delay_answers(&self, by: Duration) {
+        lock(&self.0.trouble).delay = by;
+    }
+
     /// Registers the node, under another name than ever before.
     fn enter(&self) {
         let name = self.0.fleet.register(&self.0, self.0.queues.clone());
@@ -177,17 +183,27 @@ impl FleetNode {
         Err(Error::new(ErrorKind::Unavailable, format!("the lease of {name} has run out")))
     }
 
-    /// The answer, unless it gets lost.
+    /// The answer in its time, unless it gets lost.
     fn answer<T: Send + 'static>(&self, answer: StoreFuture<T>) -> StoreFuture<T> {
-        let mut trouble = lock(&self.0.trouble);
-        if trouble.lose == 0 {
+        let (delay, lost) = {
+            let mut trouble = lock(&self.0.trouble);
+            let lost = trouble.lose > 0;
+            trouble.lose = trouble.lose.saturating_sub(1);
+            (trouble.delay, lost)
+        };
+        if lost {
+            self.0.wake(Wake::Reconnected);
+            let lost = Error::new(ErrorKind::CommitUnknown, "the connection was lost before the answer came");
+            return std::future::ready(Err(lost)).boxed();
+        }
+        if delay.is_zero() {
             return answer;
         }
-        trouble.lose -= 1;
-        drop(trouble);
-        self.0.wake(Wake::Reconnected);
-        let lost = Error::new(ErrorKind::CommitUnknown, "the connection was lost before the answer came");
-        std::future::ready(Err(lost)).boxed()
+        async move {
+            tokio::time::sleep(delay).await;
+            answer.await
+        }
+        .boxed()
     }
 }
 

@@ -218,15 +218,17 @@ async fn a_rate_holds_for_all_nodes_together() {
 async fn a_queue_paused_on_one_node_stands_still_on_the_others() {
     let (fleet, starter) = (fleet(), taking(MILLISECOND));
     let nodes = nodes(&fleet, &starter, 2).await;
+    fleet.lose_hints(true);
     let paused = QueueLimits { paused: true, ..QueueLimits::default() };
     nodes[0].0.set_queue_limits("default", Some(paused)).await.unwrap();
     sleep(POLL).await;
     let guid = nodes[1].0.submit(job(1)).unwrap().await.unwrap().guid;
     sleep(60 * SECOND).await;
     assert_eq!(starter.begun(guid), 0);
+    fleet.lose_hints(false);
     nodes[0].0.set_queue_limits("default", None).await.unwrap();
-    sleep(POLL).await;
-    assert_eq!(record(&nodes[1].0, guid).await.state, State::Started);
+    sleep(10 * MILLISECOND).await;
+    assert_eq!(record(&nodes[1].0, guid).await.state, State::Started, "by a hint");
 }
 
 #[tokio::test(start_paused = true)]
@@ -250,6 +252,26 @@ async fn claims_whose_answer_was_lost_are_given_back() {
     assert_eq!(starter.begun_in_all(), (200, 200), "what is given back had not begun");
     assert_eq!(nodes[0].0.counts().await.unwrap().total(State::Started), 200);
     assert!(nodes.iter().all(|(scheduler, _)| scheduler.in_flight() == 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_whose_answer_is_only_late_is_not_given_back() {
+    let (fleet, starter) = (fleet(), taking(SECOND));
+    let nodes = nodes(&fleet, &starter, 1).await;
+    let (scheduler, node) = &nodes[0];
+    node.delay_answers(500 * MILLISECOND);
+    let late = scheduler.submit(job(1)).unwrap();
+    let due = scheduler.submit(job(2).delay(100 * MILLISECOND)).unwrap();
+    sleep(200 * MILLISECOND).await;
+    node.lose_answers(1);
+    let lost = scheduler.submit(job(3)).unwrap();
+    assert!(lost.await.unwrap_err().is_commit_unknown());
+    for submission in [late, due] {
+        let record = submission.started().await.unwrap();
+        assert_eq!((record.fence, record.attempt), (1, 1), "{record:?}");
+    }
+    scheduler.idle().await.unwrap();
+    assert_eq!(starter.begun_in_all(), (3, 3));
 }
 
 #[tokio::test(start_paused = true)]
@@ -335,7 +357,7 @@ async fn troubled(seed: u64) {
     for step in 0..60 {
         let at = random.usize(..nodes.len());
         let (scheduler, node) = &nodes[at];
-        match random.u32(..12) {
+        match random.u32(..13) {
             0 => node.cut(random.bool()),
             1 => node.silence(random.bool()),
             2 => node.revoke(),
@@ -353,6 +375,7 @@ async fn troubled(seed: u64) {
                 // The node may be cut off.
                 let _ = scheduler.set_queue_limits("b", limits).await;
             }
+            7 => node.delay_answers(random.u32(..3) * 400 * MILLISECOND),
             _ => {
                 for n in 0..random.u64(1..6) {
                     let n = step * 10 + n;
@@ -376,6 +399,7 @@ async fn troubled(seed: u64) {
         node.cut(false);
         node.silence(false);
         node.lose_answers(0);
+        node.delay_answers(Duration::ZERO);
     }
     for (scheduler, _) in &nodes {
         let idle = timeout(1_200 * SECOND, scheduler.idle()).await;
