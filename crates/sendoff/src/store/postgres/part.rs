@@ -286,10 +286,6 @@ impl Fleet for Seat {
         Box::pin(read!(self.0, reader => shared.node.mine(reader.ask)))
     }
 
-    fn accepts_at_most_once(&self) -> bool {
-        !self.0.shared.refuses_at_most_once()
-    }
-
     fn nodes(&self) -> StoreFuture<Vec<NodeRecord>> {
         let shared = self.0.shared.clone();
         Box::pin(read!(self.0, reader => shared.node.nodes(reader.ask)))
