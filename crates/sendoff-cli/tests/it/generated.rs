@@ -3,7 +3,7 @@
 use crate::harness::Place;
 
 /// Every command.
-pub(crate) const COMMANDS: [&str; 36] = [
+pub(crate) const COMMANDS: [&str; 37] = [
     "run",
     "sink",
     "backup",
@@ -31,6 +31,7 @@ pub(crate) const COMMANDS: [&str; 36] = [
     "start-now",
     "resolve",
     "stats",
+    "nodes",
     "watch",
     "queue",
     "queue list",
