@@ -7,7 +7,7 @@ use sendoff::time::{Clock, SystemClock};
 
 use super::{
     Chance, figure,
-    jobs::{FEW, Recipe, SLOW},
+    jobs::{A_SECOND, AT_ONCE, BURST, Recipe},
     judge::{Case, Verdict},
     load::Load,
     nodes::{MAX_IN_FLIGHT, Node, sockets, three},
@@ -15,11 +15,6 @@ use super::{
     seed,
     witness::{Endpoint, Ledger},
 };
-
-/// The limits of the two limited queues.
-const AT_ONCE: usize = 4;
-const A_SECOND: i64 = 20;
-const BURST: i64 = 3;
 
 /// What was done to the nodes.
 #[derive(Default, Debug)]
@@ -64,14 +59,6 @@ pub(super) fn ordeal(
     let folder = tempfile::tempdir().unwrap();
     let ledger = Ledger::new(folder.path().join("ledger"));
     let recipe = Recipe { seed, endpoint: endpoint.address, ledger: Some(ledger.path()), rich };
-    let mut caller = nodes[0].caller();
-    let rate = serde_json::json!({"starts": A_SECOND, "per": "1s", "burst": BURST});
-    for (queue, limits) in
-        [(FEW, format!(r#"{{"max_in_flight":{AT_ONCE}}}"#)), (SLOW, format!(r#"{{"rate":{rate}}}"#))]
-    {
-        let answer = caller.ask("PUT", &format!("/v1/queues/{queue}"), &limits).unwrap();
-        assert_eq!(answer.0, 200, "{answer:?}");
-    }
     let load = Load::new(&recipe, sockets(nodes), jobs);
     let (acknowledged, incidents) = load.run(|| trouble(&load, Chance::nth(seed, usize::MAX - 1)));
     println!("{incidents:?}, {} answers 503", load.refused.load(Ordering::Relaxed));

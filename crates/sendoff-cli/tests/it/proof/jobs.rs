@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::Path};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::Chance;
+use super::{Chance, caller::Caller};
 
 /// What a job is, for its judge.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -41,9 +41,22 @@ pub(super) struct Planned {
     pub(super) cancelled: bool,
 }
 
-/// A queue with `max_in_flight`, and one with a `rate`.
+/// A queue with `max_in_flight`.
 pub(super) const FEW: &str = "few";
+pub(super) const AT_ONCE: usize = 4;
+/// A queue with a `rate`.
 pub(super) const SLOW: &str = "slow";
+pub(super) const A_SECOND: i64 = 20;
+pub(super) const BURST: i64 = 3;
+
+/// Sets the limits of those queues.
+pub(super) fn limit(caller: &mut Caller) {
+    let rate = json!({"rate": {"starts": A_SECOND, "per": "1s", "burst": BURST}});
+    for (queue, limits) in [(FEW, json!({"max_in_flight": AT_ONCE})), (SLOW, rate)] {
+        let answer = caller.ask("PUT", &format!("/v1/queues/{queue}"), &limits.to_string()).unwrap();
+        assert_eq!(answer.0, 200, "{answer:?}");
+    }
+}
 
 impl Recipe<'_> {
     /// The job of this number: always the same.

@@ -9,7 +9,7 @@ use std::{
 
 use rustix::process::Signal;
 
-use super::caller::Caller;
+use super::{caller::Caller, jobs};
 use crate::harness::{Daemon, Place};
 
 /// Starts under way at once on one node, so the most that one kill leaves in doubt.
@@ -129,9 +129,12 @@ fn zombies_of(parent: u32) -> usize {
         .count()
 }
 
-/// Three nodes, each with the store of its place in the list.
-pub(super) fn three(stores: [&str; 3]) -> [Node; 3] {
-    stores.map(|store| Node::start(store, &[]))
+/// Three nodes, each with the store of its place in the list. Limits of queues are set before there is
+/// a second node, which would hear of them a moment later.
+pub(super) fn three([first, second, third]: [&str; 3]) -> [Node; 3] {
+    let first = Node::start(first, &[]);
+    jobs::limit(&mut first.caller());
+    [first, Node::start(second, &[]), Node::start(third, &[])]
 }
 
 pub(super) fn sockets(nodes: &[Node]) -> Vec<PathBuf> {

@@ -94,6 +94,8 @@ pub(super) fn settled(caller: &mut Caller) -> BTreeMap<String, usize> {
 pub(super) fn idle(caller: &mut Caller) {
     until("a node that has nothing in flight", || {
         let (_, text) = caller.fetch("GET", "/metrics", "").unwrap();
-        String::from_utf8_lossy(&text).lines().any(|line| line == "sendoff_starts_in_flight 0")
+        String::from_utf8_lossy(&text)
+            .lines()
+            .any(|line| ["sendoff_starts_in_flight 0", "sendoff_starts_in_flight 0.0"].contains(&line))
     });
 }

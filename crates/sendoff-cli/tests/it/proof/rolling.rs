@@ -57,13 +57,14 @@ fn a_node_starts_the_jobs_of_its_queues_only() {
         (record["state"].clone(), record["node"].clone())
     };
     let nobodys = submit(&gpu, "nobody");
+    let mut submitted = Vec::new();
     for _ in 0..20 {
         for (queue, node) in [("gpu", &gpu), ("mail", &both), ("default", &both)] {
-            for by in [&gpu, &both] {
-                let guid = submit(by, queue);
-                assert_eq!(ended(by, &guid), ("started".into(), node.name().into()), "{queue}");
-            }
+            submitted.extend([&gpu, &both].map(|by| (submit(by, queue), node)));
         }
+    }
+    for (guid, node) in submitted {
+        assert_eq!(ended(node, &guid), ("started".into(), node.name().into()));
     }
     let (_, record) = both.caller().ask("GET", &format!("/v1/jobs/{nobodys}"), "").unwrap();
     assert_eq!((&record["state"], &record["attempt"]), (&"pending".into(), &0.into()));
