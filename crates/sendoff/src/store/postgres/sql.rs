@@ -161,7 +161,8 @@ macro_rules! tallied {
 
 statements! {
     // Writes.
-    Begin: "BEGIN";
+    // Whatever the database's default is: the guards rest on seeing what others have committed.
+    Begin: "BEGIN ISOLATION LEVEL READ COMMITTED";
     Commit: "COMMIT";
     Rollback: "ROLLBACK";
 
@@ -215,13 +216,16 @@ statements! {
             tallied!(moved), "SELECT ", job_columns!(), ", claimed_at FROM done");
     // T2 of the first due jobs of a lane.
     ClaimOthers: concat!("WITH ", me!(), ", free AS (
-                SELECT j.id FROM sendoff.job j
-                WHERE j.lane = $2 AND j.state = 0 AND NOT j.quarantined AND j.next_at <= $3
-                    AND (j.expires_at IS NULL OR j.expires_at > $3) AND EXISTS (SELECT FROM me)
+                SELECT ready.id FROM generate_series(9, 0, -1) AS step (p), LATERAL
+                    (SELECT j.id FROM sendoff.job j
+                     WHERE j.lane = $2 AND j.state = 0 AND NOT j.quarantined AND j.priority = p::smallint
+                         AND j.next_at <= $3 AND (j.expires_at IS NULL OR j.expires_at > $3)
+                         AND j.crashes < $6
+                     ORDER BY j.next_at, j.id LIMIT $4 FOR UPDATE OF j SKIP LOCKED) AS ready
+                WHERE EXISTS (SELECT FROM me)
                     AND ($5 OR NOT EXISTS (SELECT FROM sendoff.lane l
                         JOIN sendoff.queue_limits q ON q.queue = l.queue WHERE l.id = $2))
-                ORDER BY j.priority DESC, j.next_at, j.id LIMIT $4
-                FOR UPDATE OF j SKIP LOCKED),
+                LIMIT $4),
             done AS (
                 UPDATE sendoff.job j SET state = 1, fence = j.fence + 1, attempt = j.attempt + 1,
                     claimed_at = $3, node = $1, starting_at = NULL
@@ -392,17 +396,17 @@ statements! {
             done AS (
                   UPDATE sendoff.job j SET (state, ended_at, node, error_class, error_message, error_at,
                       crashes, possible_duplicate) =
-                      (SELECT after, CASE WHEN after <> 0 THEN $2 END, CASE WHEN after <> 0 THEN j.node END,
-                           CASE WHEN j.crashes >= $3 THEN $4 ELSE $6 END,
-                           CASE WHEN j.crashes >= $3 THEN $5 ELSE $7 END, $2, j.crashes + 1, true
+                      (SELECT after, CASE WHEN after <> 0 THEN $2::bigint END, CASE WHEN after <> 0 THEN j.node END,
+                           CASE WHEN j.crashes >= $3 THEN $4::smallint ELSE $6::smallint END,
+                           CASE WHEN j.crashes >= $3 THEN $5::text ELSE $7::text END, $2, j.crashes + 1, true
                        FROM (SELECT CASE WHEN j.delivery = 0 THEN 6
                                          WHEN j.crashes >= $3 OR j.attempt >= j.max_attempts THEN 3
                                          WHEN j.cancel_requested_at IS NOT NULL THEN 4
                                          ELSE 0 END::smallint AS after) AS decided)
-                  FROM orphaned o WHERE j.id = o.id AND j.state = 1
+                  FROM orphaned o WHERE j.id = o.id AND j.state + 0 = 1
                   RETURNING j.lane, j.state, 1::smallint AS was)",
             tallied!(moved), "SELECT count(*) FROM done");
-    Mine: "SELECT id, fence FROM sendoff.job WHERE state = 1 AND node = $1 ORDER BY id";
+    Mine: "SELECT id, fence FROM sendoff.job WHERE state = 1 AND node = $1 ORDER BY id + 0";
     Nodes: concat!("SELECT n.id, m.name, n.host, n.pid, n.version, ", micros!("n.started_at"), ", ",
             micros!("n.beat_at"), ", ", database_now!(), " - ", micros!("n.beat_at"), ", n.dead_at IS NOT NULL,
                 n.in_flight, n.queues
