@@ -49,8 +49,8 @@ use crate::{
     guid::{Guid, GuidSuffix},
     job::{Header, JobId, JobRecord, Lane, QueueLimits},
     ports::{
-        CancelVerdict, Changed, Claim, Claimed, Counts, Durability, Expired, Filter, Fleet, InsertBatch, Inserted,
-        Page, PageRequest, Prune, Settled, Settlement, Store, StoreFuture,
+        CancelVerdict, Changed, Claim, Claimed, Counts, Durability, Expired, Filter, Fleet, InsertBatch,
+        Inserted, Page, PageRequest, Prune, Settled, Settlement, Store, StoreFuture,
     },
     state::Resolution,
     time::Timestamp,
@@ -132,6 +132,12 @@ impl PostgresStore {
     #[cfg(feature = "testing")]
     pub fn crash(self) {
         self.part.crash();
+    }
+
+    /// Holds up this node's heartbeat, or lets it go on.
+    #[cfg(feature = "testing")]
+    pub fn pause_heartbeat(&self, paused: bool) {
+        self.part.shared.node.pause(paused);
     }
 
     fn write<I, O: Send + 'static>(&self, input: I, work: fn(Call<I, O>) -> Work) -> StoreFuture<O> {
