@@ -117,9 +117,7 @@ impl Work {
         match self {
             // By its guid an inserted job is found again, by its fence a settled one.
             Self::Insert(_) | Self::Settle(_) | Self::Cancel(_) => true,
-            Self::Reclaim(_) | Self::Quarantine(_) | Self::Expire(_) | Self::Prune(_) | Self::SetQueue(_) => {
-                true
-            }
+            Self::Reclaim(_) | Self::Quarantine(_) | Self::Expire(_) | Self::Prune(_) | Self::SetQueue(_) => true,
             Self::Claim(_) | Self::ClaimWithin(_) | Self::Reschedule(_) | Self::Resolve(_) => false,
         }
     }

@@ -49,8 +49,8 @@ use crate::{
     guid::{Guid, GuidSuffix},
     job::{Header, JobId, JobRecord, Lane, QueueLimits},
     ports::{
-        CancelVerdict, Changed, Claim, Claimed, Counts, Durability, Expired, Filter, Fleet, InsertBatch,
-        Inserted, Page, PageRequest, Prune, Settled, Settlement, Store, StoreFuture,
+        CancelVerdict, Changed, Claim, Claimed, Counts, Durability, Expired, Filter, Fleet, InsertBatch, Inserted,
+        Page, PageRequest, Prune, Settled, Settlement, Store, StoreFuture,
     },
     state::Resolution,
     time::Timestamp,
