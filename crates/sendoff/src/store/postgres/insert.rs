@@ -137,7 +137,11 @@ pub(super) async fn insert(
                 None => missing.push(item),
             }
         }
-        open = if missing.is_empty() { missing } else { judge(tx, group, &missing, &made, &mut verdicts).await? };
+        open = if missing.is_empty() {
+            missing
+        } else {
+            judge(tx, group, &missing, &mut made, &mut verdicts).await?
+        };
     }
     finish(tx, group, verdicts).await
 }
@@ -183,23 +187,26 @@ async fn send(
     let claiming = claims.iter().any(Option::is_some);
     let node = claiming.then_some(tx.me.id);
     let rows = tx
-        .rows(Sql::Insert, &[
-            (&node, Type::INT8),
-            (&lanes, Type::INT4_ARRAY),
-            (&priorities, Type::INT2_ARRAY),
-            (&deliveries, Type::INT2_ARRAY),
-            (&attempts, Type::INT4_ARRAY),
-            (&queued, Type::INT8_ARRAY),
-            (&runs, Type::INT8_ARRAY),
-            (&expires, Type::INT8_ARRAY),
-            (&claims, Type::INT8_ARRAY),
-            (&submitters, Type::INT4_ARRAY),
-            (&own, Type::BOOL_ARRAY),
-            (&guids, Type::UUID_ARRAY),
-            (&keys, Type::TEXT_ARRAY),
-            (&requests, Type::TEXT_ARRAY),
-            (&grants, Type::INT4_ARRAY),
-        ])
+        .rows(
+            Sql::Insert,
+            &[
+                (&node, Type::INT8),
+                (&lanes, Type::INT4_ARRAY),
+                (&priorities, Type::INT2_ARRAY),
+                (&deliveries, Type::INT2_ARRAY),
+                (&attempts, Type::INT4_ARRAY),
+                (&queued, Type::INT8_ARRAY),
+                (&runs, Type::INT8_ARRAY),
+                (&expires, Type::INT8_ARRAY),
+                (&claims, Type::INT8_ARRAY),
+                (&submitters, Type::INT4_ARRAY),
+                (&own, Type::BOOL_ARRAY),
+                (&guids, Type::UUID_ARRAY),
+                (&keys, Type::TEXT_ARRAY),
+                (&requests, Type::TEXT_ARRAY),
+                (&grants, Type::INT4_ARRAY),
+            ],
+        )
         .await?;
     let mut created = Vec::with_capacity(jobs.len());
     let mut rows = rows.iter().peekable();
@@ -253,7 +260,7 @@ async fn judge(
     tx: &Transaction<'_>,
     group: &[Work],
     missing: &[Item],
-    made: &HashMap<JobId, Item>,
+    made: &mut HashMap<JobId, Item>,
     verdicts: &mut HashMap<usize, Vec<Option<Inserted>>>,
 ) -> Result<Vec<Item>, Stop> {
     let jobs = || missing.iter().filter_map(|item| Some((*item, new_job(group, *item)?.0)));
@@ -274,12 +281,15 @@ async fn judge(
         let conflict = |holder: &Holder, field| {
             Inserted::Conflict(Conflict { with: holder.guid, with_item: with_item(holder), field })
         };
+        let mut credited = None;
         let verdict = match (by_guid, by_key) {
             (None, None) => {
                 left.push((call, item));
                 continue;
             }
-            (Some(by_guid), Some(by_key)) if by_guid.guid != by_key.guid => conflict(by_key, "idempotency_key"),
+            (Some(by_guid), Some(by_key)) if by_guid.guid != by_key.guid => {
+                conflict(by_key, "idempotency_key")
+            }
             (by_guid, by_key) => {
                 let field = if by_guid.is_some() { "guid" } else { "idempotency_key" };
                 let Some(holder) = by_guid.or(by_key) else { continue };
@@ -295,6 +305,7 @@ async fn judge(
                     if new.claim.is_some() && !holder.mine {
                         return Err(Stop::Refused(super::failure::commit_unknown()));
                     }
+                    credited = Some(holder.id);
                     Inserted::Created(holder.id)
                 } else {
                     Inserted::Existing(holder.guid)
@@ -302,6 +313,9 @@ async fn judge(
             }
         };
         set(verdicts, (call, item), verdict);
+        if let Some(id) = credited {
+            made.insert(id, (call, item));
+        }
     }
     Ok(left)
 }

@@ -54,7 +54,10 @@ async fn server_with_rows(installation: &Installation) -> (Server, Db) {
     let texts = "INSERT INTO sendoff.lane (queue, starter, destination)
                      SELECT 'queue-' || n % 50, 'http', '=host-' || n || ':443' FROM generate_series(1, 1000) AS n;
                  INSERT INTO sendoff.actor (name) SELECT 'actor-' || n FROM generate_series(1, 10) AS n;
-                 INSERT INTO sendoff.node_name (name) VALUES ('node-1')";
+                 INSERT INTO sendoff.node_name (name) VALUES ('node-1');
+                 INSERT INTO sendoff.node_name (name) VALUES ('node-2');
+                 INSERT INTO sendoff.node (id, host, pid, boot_id, pid_namespace, pid_started, version, dead_at)
+                     VALUES (1, 'h', 1, 'b', 'n', 1, '0', now()), (2, 'h', 2, 'b', 'n', 2, '0', NULL)";
     db.client.batch_execute(texts).await.unwrap();
     db.client.batch_execute(&fill(1, all / 100, all)).await.unwrap();
     // What is known of the table is from when nothing waited in it.
@@ -240,13 +243,52 @@ async fn measure(db: &Db) {
         }
     }
     timed("counts", async || reader.counts().await.unwrap()).await;
-    for (name, arguments, what) in [(
-        "Claim",
-        "1, (SELECT array_agg(id) FROM (SELECT id FROM sendoff.job WHERE state = 0 LIMIT 500) AS x), NULL, true",
-        0,
-    )] {
-        let _ = (name, arguments, what);
+    let ids = "(SELECT array_agg(id) FROM (SELECT id FROM sendoff.job WHERE state = 0 AND NOT quarantined
+                    ORDER BY next_at LIMIT 500) AS x)";
+    let nows = format!("(SELECT array_agg({NOW}::bigint) FROM generate_series(1, 500))");
+    let now = NOW.to_string();
+    for (what, name, arguments) in [
+        ("claim 500 by id", "Claim", ["2", ids, &nows, "true"].as_slice()),
+        ("claim 500 of a lane", "ClaimOthers", &["2", "8", &now, "500", "true"]),
+        ("expire 500", "Expire", &[&now, "500"]),
+        ("the next deadline", "NextDeadline", &[]),
+        ("reclaim 500", "Reclaim", &["500", &now, "3", "5", "'poison'", "4", "'crash'"]),
+        ("prune 500", "PruneEnded", &[&now, "NULL", "500"]),
+        ("prune 500 of one submitter", "PruneEnded", &[&now, "3", "500"]),
+    ] {
+        let (_, text) = TEXTS.iter().find(|(known, _)| *known == name).unwrap();
+        let spent = spent(&db.client, text, arguments).await;
+        println!("{what}: {spent:.2} ms in the database");
     }
+}
+
+/// The milliseconds that the database takes to plan and run a statement, whose work is undone.
+async fn spent(client: &Client, text: &str, arguments: &[&str]) -> f64 {
+    let types = client.prepare(text).await.unwrap();
+    let mut literals = Vec::new();
+    for (argument, of) in arguments.iter().zip(types.params()) {
+        let of = sql_type(of);
+        let query = format!("SELECT quote_nullable(({argument})::{of}::text) || '::{of}'");
+        literals.push(client.query_one(&query, &[]).await.unwrap().get::<_, String>(0));
+    }
+    let literals = match literals.is_empty() {
+        true => String::new(),
+        false => format!("({})", literals.join(", ")),
+    };
+    let mut best = f64::MAX;
+    for _ in 0..3 {
+        client
+            .batch_execute(&format!("DEALLOCATE ALL; PREPARE it AS {text}; BEGIN; {BY_INDEX}"))
+            .await
+            .unwrap();
+        let query = format!("EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE it {literals}");
+        let explained = client.query_one(&query, &[]).await.unwrap();
+        client.batch_execute("ROLLBACK").await.unwrap();
+        let plan: Value = serde_json::from_str(&explained.get::<_, Json>(0).0).unwrap();
+        best = best
+            .min(plan[0]["Planning Time"].as_f64().unwrap() + plan[0]["Execution Time"].as_f64().unwrap());
+    }
+    best
 }
 
 #[tokio::test]
