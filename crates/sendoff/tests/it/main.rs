@@ -6,6 +6,8 @@ mod http_starter;
 mod layers;
 mod memory_store;
 #[cfg(feature = "postgres")]
+mod postgres_fleet;
+#[cfg(feature = "postgres")]
 mod postgres_store;
 #[cfg(feature = "postgres")]
 mod postgres_writer;

@@ -153,6 +153,12 @@ impl PostgresStore {
         self.part.crash();
     }
 
+    /// Holds up this node's heartbeat, or lets it go on.
+    #[cfg(feature = "testing")]
+    pub fn pause_heartbeat(&self, paused: bool) {
+        self.part.shared.node.pause(paused);
+    }
+
     fn write<I, O: Send + 'static>(&self, input: I, work: fn(Call<I, O>) -> Work) -> StoreFuture<O> {
         self.part.write(input, work)
     }
