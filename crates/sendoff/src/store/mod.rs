@@ -5,6 +5,7 @@ pub mod memory;
 pub mod postgres;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+pub mod transfer;
 
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
