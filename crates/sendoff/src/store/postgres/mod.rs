@@ -3,8 +3,13 @@
 //! One connection writes, in the order of the calls; what waits for it goes into one transaction.
 //! Another reads. Nothing rests on a session's state, so that a transaction pooler may stand between.
 
+mod ask;
 mod connect;
+mod rows;
 mod sql;
+mod texts;
+mod tls;
+mod url;
 
 use std::{fmt, time::Duration};
 

@@ -1,0 +1,124 @@
+//! The shell that every server is a child of. It reads commands from a pipe that this process holds; when the
+//! pipe closes, however this process ended, it stops the server and removes its directory.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, ChildStdout, Stdio},
+};
+
+use crate::{
+    error::{Context, Error, Result},
+    place,
+};
+
+/// `ended`: a server that was killed leaves a piece of System V shared memory, which the seventh line of its lock
+/// file names.
+const SCRIPT: &str = r#"
+directory=$1 pid=
+ended() {
+    wait "$pid"
+    pid=
+    [ -f "$directory/data/postmaster.pid" ] || return 0
+    set -- $(sed -n 7p "$directory/data/postmaster.pid")
+    [ -z "$2" ] || ipcrm -m "$2"
+}
+while IFS= read -r line; do
+    eval "$line"
+    echo "$? $pid"
+done
+if [ -n "$pid" ]; then
+    kill -QUIT "$pid" && kill -CONT "$pid"
+    ended
+fi
+for attempt in 1 2 3 4 5; do
+    rm -rf "$directory" && break
+    sleep 0.2
+done
+"#;
+
+pub(crate) struct Watchdog {
+    shell: Child,
+    /// Closed to end it.
+    commands: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+    directory: PathBuf,
+}
+
+impl Watchdog {
+    /// Watches over a directory, and from now on owns it.
+    pub(crate) fn start(directory: &Path) -> Result<Self> {
+        let mut shell = place::command("/bin/sh")
+            .args(["-c", SCRIPT, "testpg-watchdog"])
+            .arg(directory)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            // Ctrl-C at a terminal is for the test alone.
+            .process_group(0)
+            .spawn()
+            .context("cannot run /bin/sh")?;
+        let commands = shell.stdin.take();
+        let answers = BufReader::new(shell.stdout.take().expect("its output was piped above"));
+        Ok(Self { shell, commands, answers, directory: directory.to_owned() })
+    }
+
+    /// Runs a program to its end; what it says goes to the server's log.
+    pub(crate) fn run(&mut self, program: &Path, arguments: &[&str]) -> Result<()> {
+        let mut line = quoted(program.as_os_str().to_string_lossy().as_ref());
+        for argument in arguments {
+            line.push(' ');
+            line.push_str(&quoted(argument));
+        }
+        line.push_str(&self.to_log());
+        match self.tell(&line)? {
+            (0, _) => Ok(()),
+            (status, _) => Err(Error::new(format!("{} failed ({status})", program.display()))),
+        }
+    }
+
+    /// Starts the server in the background; the answer is its process id.
+    pub(crate) fn start_server(&mut self, postgres: &Path) -> Result<u32> {
+        let line = format!(
+            "{} -D {}{} & pid=$!",
+            quoted(&postgres.to_string_lossy()),
+            quoted(&self.directory.join("data").to_string_lossy()),
+            self.to_log(),
+        );
+        self.tell(&line)?.1.ok_or_else(|| Error::new("the watchdog did not say the server's process id"))
+    }
+
+    /// Takes note that the server has ended. Until then its process id cannot become another's.
+    pub(crate) fn forget_server(&mut self) -> Result<()> {
+        self.tell("ended").map(drop)
+    }
+
+    fn to_log(&self) -> String {
+        format!(" >>{} 2>&1 </dev/null", quoted(&self.directory.join("log").to_string_lossy()))
+    }
+
+    fn tell(&mut self, line: &str) -> Result<(i32, Option<u32>)> {
+        let gone = || Error::new("the watchdog of a server is gone");
+        let commands = self.commands.as_mut().ok_or_else(gone)?;
+        commands.write_all(format!("{line}\n").as_bytes()).map_err(|_| gone())?;
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).map_err(|_| gone())?;
+        let mut words = answer.split_whitespace();
+        let status = words.next().and_then(|word| word.parse().ok()).ok_or_else(gone)?;
+        Ok((status, words.next().and_then(|word| word.parse().ok())))
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        drop(self.commands.take());
+        // Its last steps may fail only with the machine; a test that ends cannot act on that.
+        let _ = self.shell.wait();
+    }
+}
+
+/// The text as one word of the shell.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
