@@ -5,6 +5,8 @@
 
 mod ask;
 mod connect;
+mod failure;
+mod link;
 mod rows;
 mod sql;
 mod texts;

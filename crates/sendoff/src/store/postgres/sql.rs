@@ -48,8 +48,275 @@ macro_rules! list {
     };
 }
 
+/// This node's row, if it is alive; nobody can declare it dead until this transaction has ended.
+macro_rules! me {
+    () => {
+        "me AS (SELECT 1 FROM sendoff.node WHERE id = $1 AND dead_at IS NULL FOR KEY SHARE)"
+    };
+}
+
+/// Settlements: what all kinds have, then what this one has besides.
+macro_rules! settlements {
+    ($arrays:literal, $names:literal) => {
+        concat!(
+            "WITH u AS (SELECT * FROM unnest($1::bigint[], $2::integer[], $3::bigint[], $4::bigint[], $5::bigint[]",
+            $arrays,
+            ") AS u(id, fence, begun, skew, now",
+            $names,
+            ")), "
+        )
+    };
+}
+
+// `begun` is when the attempt began and `skew` by how much that was moved; both null if it did not begin.
+macro_rules! begun {
+    () => {
+        "starting_at = coalesce(u.begun, j.starting_at), \
+         wait_us = coalesce(j.wait_us, u.begun - greatest(j.run_at, j.queued_at)), \
+         clock_skew_us = coalesce(u.skew, j.clock_skew_us)"
+    };
+}
+
+macro_rules! failure {
+    () => {
+        "error_class = u.class, error_message = u.message, error_at = u.at"
+    };
+}
+
+// The guard of an attempt's outcome.
+macro_rules! mine {
+    () => {
+        " FROM u WHERE j.id = u.id AND j.fence = u.fence AND j.fence > 0 AND j.state = 1 \
+         RETURNING j.id, j.lane, j.state, 1::smallint AS was"
+    };
+}
+
+/// Appends to the tally what `done` says: `arrived` counts its rows' `state`, `left` takes off their
+/// `was`.
+macro_rules! tallied {
+    (arrived) => {
+        tallied!("SELECT lane, state, 1::bigint AS n FROM done")
+    };
+    (left) => {
+        tallied!("SELECT lane, was AS state, -1::bigint AS n FROM done")
+    };
+    (moved) => {
+        tallied!(
+            "SELECT lane, state, 1::bigint AS n FROM done UNION ALL SELECT lane, was, -1::bigint FROM done"
+        )
+    };
+    ($changes:literal) => {
+        concat!(
+            ", tallied AS (INSERT INTO sendoff.tally (queue, state, n) \
+               SELECT l.queue, m.state, sum(m.n)::bigint FROM (SELECT lane, state, sum(n) AS n FROM (",
+            $changes,
+            ") AS c GROUP BY lane, state) AS m JOIN sendoff.lane l ON l.id = m.lane \
+               GROUP BY l.queue, m.state HAVING sum(m.n) <> 0) "
+        )
+    };
+}
+
 statements! {
     // Writes.
+    Begin: "BEGIN";
+    Commit: "COMMIT";
+    Rollback: "ROLLBACK";
+
+    // T1, and T2 with it. The ids follow the order of the arrays. A row of id 0 says that this node
+    // is not alive, so that nothing was inserted.
+    Insert: concat!("WITH ", me!(), ", done AS (
+                INSERT INTO sendoff.job (state, lane, priority, delivery, fence, attempt, max_attempts,
+                    queued_at, run_at, next_at, expires_at, claimed_at, node, submitted_by, own_guid, guid,
+                    idempotency_key, request, granted)
+                SELECT CASE WHEN n.claimed_at IS NULL THEN 0 ELSE 1 END, n.lane, n.priority, n.delivery,
+                    CASE WHEN n.claimed_at IS NULL THEN 0 ELSE 1 END,
+                    CASE WHEN n.claimed_at IS NULL THEN 0 ELSE 1 END, n.max_attempts, n.queued_at, n.run_at,
+                    n.run_at, n.expires_at, n.claimed_at, CASE WHEN n.claimed_at IS NOT NULL THEN $1 END,
+                    n.submitted_by, n.own_guid, n.guid, n.idempotency_key, n.request, n.granted
+                FROM unnest($2::integer[], $3::smallint[], $4::smallint[], $5::integer[], $6::bigint[],
+                    $7::bigint[], $8::bigint[], $9::bigint[], $10::integer[], $11::boolean[], $12::uuid[],
+                    $13::text[], $14::text[], $15::integer[])
+                    AS n(lane, priority, delivery, max_attempts, queued_at, run_at, expires_at, claimed_at,
+                        submitted_by, own_guid, guid, idempotency_key, request, granted)
+                WHERE $1 IS NULL OR EXISTS (SELECT FROM me)
+                ON CONFLICT DO NOTHING
+                RETURNING id, guid, idempotency_key, lane, state)",
+            tallied!(arrived), "
+            SELECT id, guid, idempotency_key FROM done
+            UNION ALL
+            SELECT 0, NULL, NULL WHERE $1 IS NOT NULL AND NOT EXISTS (SELECT FROM me)
+            ORDER BY id");
+    // Those who hold a guid or a key.
+    Holders: "SELECT id, guid, idempotency_key, request, queued_at, state, fence, node FROM sendoff.job
+              WHERE guid = ANY($1::uuid[])
+              UNION ALL
+              SELECT id, guid, idempotency_key, request, queued_at, state, fence, node FROM sendoff.job
+              WHERE idempotency_key = ANY($2::text[]) AND NOT guid = ANY($1::uuid[])";
+    SetBookmark: "INSERT INTO sendoff.bookmark (name, value) VALUES ($1, $2)
+                  ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+
+    // T2 by id. What another holds locked is left to it. Unless $4 says so, jobs of queues with
+    // limits are left alone.
+    Claim: concat!("WITH ", me!(), ", free AS (
+                SELECT j.id, w.now FROM unnest($2::bigint[], $3::bigint[]) AS w(id, now)
+                JOIN sendoff.job j ON j.id = w.id
+                WHERE j.state = 0 AND NOT j.quarantined AND j.next_at <= w.now
+                    AND (j.expires_at IS NULL OR j.expires_at > w.now) AND EXISTS (SELECT FROM me)
+                    AND ($4 OR NOT EXISTS (SELECT FROM sendoff.lane l
+                        JOIN sendoff.queue_limits q ON q.queue = l.queue WHERE l.id = j.lane))
+                FOR UPDATE OF j SKIP LOCKED),
+            done AS (
+                UPDATE sendoff.job j SET state = 1, fence = j.fence + 1, attempt = j.attempt + 1,
+                    claimed_at = free.now, node = $1, starting_at = NULL
+                FROM free WHERE j.id = free.id RETURNING j.*, 0::smallint AS was)",
+            tallied!(moved), "SELECT ", job_columns!(), ", claimed_at FROM done");
+    // T2 of the first due jobs of a lane.
+    ClaimOthers: concat!("WITH ", me!(), ", free AS (
+                SELECT j.id FROM sendoff.job j
+                WHERE j.lane = $2 AND j.state = 0 AND NOT j.quarantined AND j.next_at <= $3
+                    AND (j.expires_at IS NULL OR j.expires_at > $3) AND EXISTS (SELECT FROM me)
+                    AND ($5 OR NOT EXISTS (SELECT FROM sendoff.lane l
+                        JOIN sendoff.queue_limits q ON q.queue = l.queue WHERE l.id = $2))
+                ORDER BY j.priority DESC, j.next_at, j.id LIMIT $4
+                FOR UPDATE OF j SKIP LOCKED),
+            done AS (
+                UPDATE sendoff.job j SET state = 1, fence = j.fence + 1, attempt = j.attempt + 1,
+                    claimed_at = $3, node = $1, starting_at = NULL
+                FROM free WHERE j.id = free.id RETURNING j.*, 0::smallint AS was)",
+            tallied!(moved), "SELECT ", job_columns!(), ", claimed_at FROM done
+            ORDER BY priority DESC, next_at, id");
+    // Undoes the claim of rows that nobody can read.
+    PutBack: concat!("WITH done AS (
+                UPDATE sendoff.job j SET state = 0, fence = j.fence - 1, attempt = j.attempt - 1,
+                    node = NULL, claimed_at = NULL, quarantined = true
+                WHERE j.id = ANY($1::bigint[]) AND j.state = 1
+                RETURNING j.lane, j.state, 1::smallint AS was)",
+            tallied!(moved), "SELECT 1");
+    Quarantine: "UPDATE sendoff.job SET quarantined = true WHERE id = ANY($1::bigint[]) AND state = 0";
+    // The limits of queues, locked in the order of their names.
+    LockLimits: "SELECT queue, limits, arrival FROM sendoff.queue_limits WHERE queue = ANY($1::text[])
+                 ORDER BY queue FOR UPDATE";
+    Limited: "SELECT queue FROM sendoff.queue_limits WHERE queue = ANY($1::text[])";
+    // What is starting in a queue, and the time of the database.
+    InFlight: "SELECT q.queue, (SELECT count(*) FROM sendoff.lane l JOIN sendoff.job j ON j.lane = l.id
+                   WHERE l.queue = q.queue AND j.state = 1),
+                   (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
+               FROM unnest($1::text[]) AS q(queue)";
+    MoveArrival: "UPDATE sendoff.queue_limits q SET arrival = u.arrival
+                  FROM unnest($1::text[], $2::bigint[]) AS u(queue, arrival) WHERE q.queue = u.queue";
+
+    // T3.
+    Started: concat!(settlements!(", $6::bigint[], $7::integer[], $8::bigint[]", ", started, status, pid"),
+            "done AS (UPDATE sendoff.job j SET state = 2, ", begun!(), ", started_at = u.started,
+                receipt_status = u.status, receipt_pid = u.pid, crashes = 0,
+                ended_at = greatest(u.now, u.started)", mine!(), ")", tallied!(moved),
+            "SELECT id, state FROM done");
+    // T3, late: it also settles what is unknown, and what was reclaimed and not claimed since.
+    LateStarted: concat!(settlements!(", $6::bigint[], $7::integer[], $8::bigint[]", ", started, status, pid"),
+            "late AS (SELECT j.id AS row, j.state AS was, u.* FROM u JOIN sendoff.job j ON j.id = u.id
+                WHERE j.fence = u.fence AND j.fence > 0
+                    AND (j.state = 6 OR (j.state = 0 AND j.possible_duplicate)) FOR UPDATE OF j),
+            done AS (UPDATE sendoff.job j SET state = 2, ", begun!(), ", started_at = u.started,
+                receipt_status = u.status, receipt_pid = u.pid, crashes = 0,
+                ended_at = greatest(u.now, u.started)
+                FROM late u WHERE j.id = u.row RETURNING j.id, j.lane, j.state, u.was)", tallied!(moved),
+            "SELECT id, state FROM done");
+    // T4, or the end if a cancel came meanwhile.
+    Retry: concat!(settlements!(", $6::smallint[], $7::text[], $8::bigint[], $9::bigint[], $10::boolean[]",
+                ", class, message, at, next, ambiguous"),
+            "done AS (UPDATE sendoff.job j SET ", begun!(), ",
+                state = CASE WHEN j.cancel_requested_at IS NULL THEN 0 ELSE 4 END,
+                next_at = CASE WHEN j.cancel_requested_at IS NULL THEN u.next ELSE j.next_at END,
+                node = CASE WHEN j.cancel_requested_at IS NULL THEN NULL ELSE j.node END,
+                ended_at = CASE WHEN j.cancel_requested_at IS NULL THEN NULL ELSE u.now END,
+                crashes = 0, possible_duplicate = (j.possible_duplicate OR u.ambiguous), ", failure!(),
+            mine!(), ")", tallied!(moved), "SELECT id, state FROM done");
+    // T5.
+    Failed: concat!(settlements!(", $6::smallint[], $7::text[], $8::bigint[], $9::boolean[]",
+                ", class, message, at, ambiguous"),
+            "done AS (UPDATE sendoff.job j SET state = 3, ended_at = u.now, ", begun!(), ", crashes = 0,
+                possible_duplicate = (j.possible_duplicate OR u.ambiguous), ", failure!(),
+            mine!(), ")", tallied!(moved), "SELECT id, state FROM done");
+    // T6.
+    Unknown: concat!(settlements!(", $6::smallint[], $7::text[], $8::bigint[]", ", class, message, at"),
+            "done AS (UPDATE sendoff.job j SET state = 6, ended_at = u.now, ", begun!(), ", crashes = 0,
+                possible_duplicate = true, ", failure!(),
+            mine!(), ")", tallied!(moved), "SELECT id, state FROM done");
+    // T9 of an attempt that had not begun; an earlier one may have.
+    Overdue: concat!(settlements!("", ""),
+            "done AS (UPDATE sendoff.job j SET state = CASE WHEN j.possible_duplicate THEN 3 ELSE 5 END,
+                ended_at = u.now, ", begun!(), mine!(), ")", tallied!(moved), "SELECT id, state FROM done");
+    // T11, or the end if a cancel came meanwhile.
+    Release: concat!(settlements!(", $6::smallint[], $7::text[], $8::bigint[], $9::bigint[]",
+                ", class, message, at, next"),
+            "done AS (UPDATE sendoff.job j SET ", begun!(), ",
+                state = CASE WHEN j.cancel_requested_at IS NULL THEN 0 ELSE 4 END,
+                next_at = CASE WHEN j.cancel_requested_at IS NULL THEN u.next ELSE j.next_at END,
+                node = CASE WHEN j.cancel_requested_at IS NULL THEN NULL ELSE j.node END,
+                ended_at = CASE WHEN j.cancel_requested_at IS NULL THEN NULL ELSE u.now END,
+                attempt = greatest(j.attempt - 1, 0),
+                error_class = coalesce(u.class, j.error_class),
+                error_message = coalesce(u.message, j.error_message),
+                error_at = coalesce(u.at, j.error_at)", mine!(), ")", tallied!(moved),
+            "SELECT id, state FROM done");
+    // Where jobs stand whose settlement was not applied.
+    Standing: "SELECT id, state, fence, next_at, ended_at, started_at, error_at FROM sendoff.job
+               WHERE id = ANY($1::bigint[])";
+
+    // What calls by guid answer with.
+    Records: concat!("SELECT ", record_columns!(), " FROM sendoff.job WHERE guid = ANY($1::uuid[])");
+    HeaderOf: concat!("SELECT ", header_columns!(), " FROM sendoff.job
+               WHERE guid = $1 AND state = 0 AND NOT quarantined");
+
+    // T7.
+    Cancel: concat!("WITH u AS (SELECT * FROM unnest($1::uuid[], $2::bigint[]) AS u(guid, now)),
+            done AS (UPDATE sendoff.job j SET state = 4, ended_at = u.now
+                FROM u WHERE j.guid = u.guid AND j.state = 0
+                RETURNING j.id, j.guid, j.lane, j.state, 0::smallint AS was)", tallied!(moved),
+            "SELECT id, guid FROM done");
+    // T8.
+    LateCancel: "UPDATE sendoff.job j SET cancel_requested_at = coalesce(j.cancel_requested_at, u.now)
+                 FROM unnest($1::uuid[], $2::bigint[]) AS u(guid, now)
+                 WHERE j.guid = u.guid AND j.state = 1 AND j.cancel_requested_at IS NULL";
+    // T9 of jobs that wait. An attempt that may have happened is not "expired before a start".
+    Expire: concat!("WITH past AS (
+                SELECT id FROM sendoff.job WHERE state = 0 AND NOT quarantined AND expires_at <= $1
+                ORDER BY expires_at, id LIMIT $2 FOR UPDATE SKIP LOCKED),
+            done AS (UPDATE sendoff.job j SET state = CASE WHEN j.possible_duplicate THEN 3 ELSE 5 END,
+                ended_at = $1 FROM past WHERE j.id = past.id
+                RETURNING j.id, j.guid, j.lane, j.state, j.expires_at, 0::smallint AS was)", tallied!(moved),
+            "SELECT id, guid, lane, state FROM done ORDER BY expires_at, id");
+    NextDeadline: "SELECT min(expires_at) FROM sendoff.job
+                   WHERE state = 0 AND NOT quarantined AND expires_at IS NOT NULL";
+    Reschedule: "UPDATE sendoff.job SET run_at = $2, next_at = $2
+                 WHERE guid = $1 AND state = 0 AND NOT quarantined AND (expires_at IS NULL OR expires_at > $2)
+                 RETURNING id";
+    // T12.
+    ResolveEnded: concat!("WITH done AS (UPDATE sendoff.job SET state = $3, ended_at = $2, fence = fence + 1,
+                possible_duplicate = true
+                WHERE guid = $1 AND state = 6 RETURNING id, lane, state, 6::smallint AS was)",
+            tallied!(moved), "SELECT id FROM done");
+    ResolvePending: concat!("WITH done AS (UPDATE sendoff.job SET state = 0, ended_at = NULL, next_at = $2,
+                fence = fence + 1, cancel_requested_at = NULL, possible_duplicate = true,
+                attempt = least(attempt, greatest(max_attempts - 1, 0))
+                WHERE guid = $1 AND state = 6 RETURNING id, lane, state, 6::smallint AS was)",
+            tallied!(moved), "SELECT id FROM done");
+    // T13.
+    PruneEnded: concat!("WITH old AS (
+                SELECT id FROM sendoff.job WHERE state BETWEEN 2 AND 5 AND ended_at < $1
+                    AND ($2::integer IS NULL OR submitted_by = $2)
+                ORDER BY ended_at LIMIT $3 FOR UPDATE SKIP LOCKED),
+            done AS (DELETE FROM sendoff.job j USING old WHERE j.id = old.id
+                RETURNING j.lane, j.state AS was)", tallied!(left), "SELECT count(*) FROM done");
+    PruneUnknown: concat!("WITH old AS (
+                SELECT id FROM sendoff.job WHERE state = 6 AND ended_at < $1
+                    AND ($2::integer IS NULL OR submitted_by = $2)
+                ORDER BY ended_at LIMIT $3 FOR UPDATE SKIP LOCKED),
+            done AS (DELETE FROM sendoff.job j USING old WHERE j.id = old.id
+                RETURNING j.lane, j.state AS was)", tallied!(left), "SELECT count(*) FROM done");
+    SetQueueLimits: "INSERT INTO sendoff.queue_limits (queue, limits) VALUES ($1, $2)
+                     ON CONFLICT (queue) DO UPDATE SET limits = excluded.limits";
+    ForgetQueueLimits: "DELETE FROM sendoff.queue_limits WHERE queue = $1";
 
     // Nodes.
 
