@@ -50,9 +50,10 @@ impl Failure {
                 ErrorKind::Unavailable,
                 "the connection to the database broke; nothing was done, try again in a moment",
             ),
-            Self::Again => {
-                (ErrorKind::Busy, "other transactions stood in the way again and again; nothing was done, try again")
-            }
+            Self::Again => (
+                ErrorKind::Busy,
+                "other transactions stood in the way again and again; nothing was done, try again",
+            ),
             Self::Full => (ErrorKind::Full, "no room for the database; nothing was written, free some space"),
             Self::Refused => (ErrorKind::Unusable, "the database refused the call"),
         };

@@ -6,8 +6,13 @@
 mod ask;
 mod connect;
 mod failure;
+mod import;
+mod incoming;
 mod link;
+mod listing;
+mod reader;
 mod rows;
+mod schema;
 mod sql;
 mod texts;
 mod tls;
@@ -16,6 +21,9 @@ mod url;
 use std::{fmt, time::Duration};
 
 use connect::Target;
+pub use import::PostgresImport;
+#[cfg(feature = "sqlite")]
+pub(crate) use import::{Held, Mark};
 
 use crate::error::Result;
 

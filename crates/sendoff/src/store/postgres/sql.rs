@@ -41,10 +41,30 @@ macro_rules! header_columns {
     };
 }
 
-/// A page of records: from row $1 on, $2 at most.
+/// A page of records: the first $2 rows from row $1 on are looked at. Of them come those that fit,
+/// and the last two, which say where the look ended and whether there is more; $3 in all at most.
 macro_rules! list {
-    ($which:literal) => {
-        concat!("SELECT ", record_columns!(), " FROM sendoff.job WHERE ", $which, " LIMIT $2")
+    ($which:literal, $order:literal) => {
+        concat!(
+            "SELECT ",
+            record_columns!(),
+            ", fits, place FROM (SELECT ",
+            record_columns!(),
+            ", row_number() OVER (ORDER BY ",
+            $order,
+            ") AS place, ",
+            "($4::smallint IS NULL OR state = $4) AND (NOT $5::boolean OR state IN (0, 1))
+             AND ($6::text IS NULL OR lane IN (SELECT l.id FROM sendoff.lane l WHERE l.queue = $6))
+             AND ($7::integer IS NULL OR submitted_by IS NOT DISTINCT FROM $7)
+             AND ($8::smallint IS NULL OR delivery = $8)
+             AND ($9::text IS NULL OR right(replace(guid::text, '-', ''), length($9)) = $9)
+             AND ($10::bigint IS NULL OR run_at >= $10) AND ($11::bigint IS NULL OR run_at < $11) AS fits
+             FROM sendoff.job WHERE ",
+            $which,
+            " ORDER BY ",
+            $order,
+            " LIMIT $2) AS page WHERE fits OR place >= $2 - 1 ORDER BY place LIMIT $3"
+        )
     };
 }
 
@@ -320,12 +340,95 @@ statements! {
 
     // Nodes.
 
+    // Jobs that come from another store, with all that happened to them there; how far that has come
+    // is written in the same statement.
+    Import: concat!("WITH done AS (
+                INSERT INTO sendoff.job (next_at, expires_at, queued_at, run_at, ended_at,
+                    cancel_requested_at, claimed_at, starting_at, started_at, wait_us, clock_skew_us, error_at,
+                    node, lane, fence, attempt, max_attempts, crashes, receipt_status, receipt_pid,
+                    submitted_by, granted, state, priority, delivery, error_class, quarantined,
+                    possible_duplicate, own_guid, guid, idempotency_key, error_message, request)
+                SELECT * FROM unnest($3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
+                    $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[],
+                    $14::bigint[], $15::bigint[], $16::integer[], $17::integer[], $18::integer[],
+                    $19::integer[], $20::integer[], $21::integer[], $22::bigint[], $23::integer[],
+                    $24::integer[], $25::smallint[], $26::smallint[], $27::smallint[], $28::smallint[],
+                    $29::boolean[], $30::boolean[], $31::boolean[], $32::uuid[], $33::text[], $34::text[],
+                    $35::text[])
+                ON CONFLICT DO NOTHING
+                RETURNING lane, state)",
+            tallied!(arrived), ", marked AS (
+                INSERT INTO sendoff.bookmark (name, value) VALUES ($1, $2)
+                ON CONFLICT (name) DO UPDATE SET value = excluded.value)
+            SELECT count(*) FROM done");
+    // What comes with them. What is there already stays.
+    ImportSettings: "WITH limited AS (
+                INSERT INTO sendoff.queue_limits (queue, limits)
+                SELECT queue, limits FROM unnest($3::text[], $4::text[]) AS n(queue, limits)
+                ON CONFLICT DO NOTHING),
+            noted AS (
+                INSERT INTO sendoff.bookmark (name, value)
+                SELECT name, value FROM unnest($5::text[], $6::bytea[]) AS n(name, value)
+                ON CONFLICT DO NOTHING)
+            INSERT INTO sendoff.bookmark (name, value) VALUES ($1, $2)
+            ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+    ImportNodes: "WITH known AS (
+                SELECT min(id) AS id, name FROM sendoff.node_name WHERE name = ANY($1::text[]) GROUP BY name),
+            new AS (
+                INSERT INTO sendoff.node_name (name)
+                SELECT name FROM unnest($1::text[]) AS wanted (name)
+                WHERE NOT EXISTS (SELECT FROM known WHERE known.name = wanted.name)
+                RETURNING id, name)
+            SELECT id, name FROM known UNION ALL SELECT id, name FROM new";
+    Held: concat!("SELECT ", record_columns!(), " FROM sendoff.job WHERE guid = ANY($1::uuid[])");
+    HeldKeys: "SELECT idempotency_key, guid FROM sendoff.job WHERE idempotency_key = ANY($1::text[])";
+    // Where the tally says something else than the rows.
+    Miscounted: "SELECT queue, state, sum(told)::bigint, sum(found)::bigint FROM (
+                SELECT queue, state, n AS told, 0 AS found FROM sendoff.tally
+                UNION ALL
+                SELECT l.queue, j.state, 0, 1 FROM sendoff.job j JOIN sendoff.lane l ON l.id = j.lane) AS c
+            GROUP BY queue, state HAVING sum(told) <> sum(found) ORDER BY queue, state";
+
     // Reads.
     Bookmark: "SELECT value FROM sendoff.bookmark WHERE name = $1";
     Record: concat!("SELECT ", record_columns!(), " FROM sendoff.job WHERE guid = $1");
+    Due: concat!("SELECT ", header_columns!(), " FROM sendoff.job
+                  WHERE state = 0 AND NOT quarantined AND (next_at, id) > ($1, $2) AND next_at <= $3
+                  ORDER BY next_at, id LIMIT $4");
+    // One seek for each priority: rows that are not due yet lie between.
+    Ready: concat!("SELECT ", header_columns!(), " FROM generate_series(9, 0, -1) AS step (p), LATERAL
+                        (SELECT ", header_columns!(), " FROM sendoff.job
+                         WHERE state = 0 AND NOT quarantined AND lane = $1 AND priority = p::smallint
+                             AND next_at <= $2
+                         ORDER BY next_at, id LIMIT $3) AS ready
+                    LIMIT $3");
+    // From one lane to the next, whatever waits in each.
+    BusyLanes: "WITH RECURSIVE walk (lane, n) AS (
+                    (SELECT lane, 1 FROM sendoff.job
+                     WHERE state = 0 AND NOT quarantined AND lane > $1 ORDER BY lane LIMIT 1)
+                    UNION ALL
+                    SELECT (SELECT j.lane FROM sendoff.job j
+                            WHERE j.state = 0 AND NOT j.quarantined AND j.lane > walk.lane
+                            ORDER BY j.lane LIMIT 1), n + 1
+                    FROM walk WHERE lane IS NOT NULL AND n < $2)
+                SELECT lane FROM walk WHERE lane IS NOT NULL LIMIT $2";
+    List: list!("id > $1", "id");
+    ListNewest: list!("id < $1", "id DESC");
+    // What is starting is little; it has no index by number, and must not be looked for in that of
+    // all jobs, hence the sum.
+    ListStarting: list!("state = 1 AND id + 0 > $1", "id + 0");
+    ListStartingNewest: list!("state = 1 AND id + 0 < $1", "id + 0 DESC");
+    ListUnknown: list!("state = 6 AND id > $1", "id");
+    ListUnknownNewest: list!("state = 6 AND id < $1", "id DESC");
     Counts: "SELECT queue, state, sum(n)::bigint FROM sendoff.tally GROUP BY queue, state";
     Quarantined: "SELECT count(*) FROM sendoff.job WHERE quarantined";
     QueueLimits: "SELECT queue, limits FROM sendoff.queue_limits";
+
+    // A statement sees neither what others append meanwhile, nor again what another fold removed.
+    Fold: "WITH folder AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(8315173664654255618) AS mine),
+               gone AS (DELETE FROM sendoff.tally WHERE (SELECT mine FROM folder) RETURNING queue, state, n)
+           INSERT INTO sendoff.tally (queue, state, n)
+           SELECT queue, state, sum(n) FROM gone GROUP BY queue, state HAVING sum(n) <> 0";
 
     // Texts that rows share.
     LaneIds: "SELECT l.id, l.queue, l.starter, l.destination

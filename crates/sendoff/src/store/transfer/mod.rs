@@ -2,10 +2,14 @@
 //! the move itself.
 
 mod compare;
+#[cfg(all(feature = "sqlite", feature = "postgres"))]
+mod migration;
 
 use std::sync::Arc;
 
 pub use compare::{Compared, Digest};
+#[cfg(all(feature = "sqlite", feature = "postgres"))]
+pub use migration::{Difference, Migration, Progress, Report, Step};
 
 use crate::{
     guid::Guid,

@@ -103,6 +103,8 @@ CREATE INDEX job_deadline ON sendoff.job (expires_at)
 CREATE INDEX job_starting ON sendoff.job (lane, node) WHERE state = 1;
 CREATE INDEX job_ended ON sendoff.job (ended_at, submitted_by) WHERE state BETWEEN 2 AND 5;
 CREATE INDEX job_unknown ON sendoff.job (ended_at, submitted_by) WHERE state = 6;
+-- In the order of insertion, for listings.
+CREATE INDEX job_unresolved ON sendoff.job (id) WHERE state = 6;
 CREATE INDEX job_quarantined ON sendoff.job (id) WHERE quarantined;
 
 -- Jobs by queue and state are the sums of these. A write appends what it changed, so that no two
