@@ -139,7 +139,7 @@ impl<'a> Migration<'a> {
     /// # Errors
     /// [`Error::is_invalid`] without a target; [`Error::is_unusable`] if the jobs were moved
     /// elsewhere before; whatever the two stores answer. What was moved stays.
-    pub async fn run(&self, tell: Tell<'_>) -> Result<Report> {
+    pub async fn run(self, tell: Tell<'_>) -> Result<Report> {
         let Some(target) = self.target else { return Err(Error::invalid("a move needs a target")) };
         let mut report = Report::default();
         let started = SystemClock.elapsed();
@@ -185,7 +185,7 @@ impl<'a> Migration<'a> {
     ///
     /// # Errors
     /// Whatever the two stores answer.
-    pub async fn check(&self, tell: Tell<'_>) -> Result<Report> {
+    pub async fn check(self, tell: Tell<'_>) -> Result<Report> {
         let mut report = Report::default();
         self.compare(&mut report, false, tell).await?;
         Ok(report)
