@@ -15,6 +15,7 @@ mod generated;
 mod harness;
 mod input;
 mod interrupt;
+mod migrate;
 mod operation;
 mod output;
 mod proof;
