@@ -6,7 +6,7 @@ use tokio_postgres::{Row, types::Type};
 
 use super::{
     ask::{Answer, Ask},
-    rows::{self, guid_of, job_id, row_id, uuid_of},
+    rows::{self, job_id, row_id, uuid_of},
     sql::Sql,
     texts::{Columns, Interned},
 };

@@ -70,11 +70,9 @@ pub(super) fn uuid_of(guid: &Guid) -> Uuid {
 /// A job as a claim reads it.
 pub(super) struct Kept {
     pub(super) id: JobId,
-    pub(super) state: Option<State>,
     pub(super) fence: u32,
     pub(super) attempt: u32,
     pub(super) crashes: u32,
-    pub(super) lane: i32,
     /// None if some of it cannot be decoded.
     pub(super) job: Option<Job>,
 }
@@ -83,13 +81,12 @@ pub(super) struct Kept {
 pub(super) fn kept(row: &Row, known: &Known) -> Kept {
     let mut cells = Cells { row, known, broken: false };
     let job = job(&mut cells);
+    cells.state(1);
     Kept {
         id: job_id(cells.get(0)),
-        state: cells.state(1),
         fence: cells.number::<i32, _>(5),
         attempt: cells.number::<i32, _>(6),
         crashes: cells.number::<i32, _>(17),
-        lane: cells.get(2),
         job: (!cells.broken).then_some(job),
     }
 }

@@ -1,6 +1,9 @@
 //! The statements, by name. Each transition is one guarded update that repeats
 //! [`Life::apply`](crate::state::Life::apply): where its guard does not hold, no row changes. Every
 //! write appends to the tally what it changed.
+//!
+//! Where rows are named, states are asked for by `state + 0`: the planner must not take a partial index
+//! of that state for the shorter way because it last saw it empty.
 
 use std::borrow::Cow;
 
@@ -10,7 +13,21 @@ macro_rules! statements {
         #[derive(Debug, Clone, Copy)]
         pub(super) enum Sql { $($name),* }
 
-        const TEXTS: &[(&str, &str)] = &[$((stringify!($name), $text)),*];
+        pub(super) const TEXTS: &[(&str, &str)] = &[$((stringify!($name), $text)),*];
+    };
+}
+
+/// An instant in microseconds since 1970.
+macro_rules! micros {
+    ($instant:literal) => {
+        concat!("(extract(epoch FROM ", $instant, ") * 1000000)::bigint")
+    };
+}
+
+/// The database's clock as it runs on within a transaction.
+macro_rules! database_now {
+    () => {
+        micros!("clock_timestamp()")
     };
 }
 
@@ -63,7 +80,10 @@ macro_rules! list {
             $which,
             " ORDER BY ",
             $order,
-            " LIMIT $2) AS page WHERE fits OR place >= $2 - 1 ORDER BY place LIMIT $3"
+            // In the order of the rows below, so that no more of them are read than are wanted.
+            " LIMIT $2) AS page WHERE fits OR place >= $2 - 1 ORDER BY ",
+            $order,
+            " LIMIT $3"
         )
     };
 }
@@ -106,7 +126,7 @@ macro_rules! failure {
 // The guard of an attempt's outcome.
 macro_rules! mine {
     () => {
-        " FROM u WHERE j.id = u.id AND j.fence = u.fence AND j.fence > 0 AND j.state = 1 \
+        " FROM u WHERE j.id = u.id AND j.fence = u.fence AND j.fence > 0 AND j.state + 0 = 1 \
          RETURNING j.id, j.lane, j.state, 1::smallint AS was"
     };
 }
@@ -180,7 +200,7 @@ statements! {
     Claim: concat!("WITH ", me!(), ", free AS (
                 SELECT j.id, w.now FROM unnest($2::bigint[], $3::bigint[]) AS w(id, now)
                 JOIN sendoff.job j ON j.id = w.id
-                WHERE j.state = 0 AND NOT j.quarantined AND j.next_at <= w.now
+                WHERE j.state + 0 = 0 AND NOT j.quarantined AND j.next_at <= w.now
                     AND (j.expires_at IS NULL OR j.expires_at > w.now) AND EXISTS (SELECT FROM me)
                     AND ($4 OR NOT EXISTS (SELECT FROM sendoff.lane l
                         JOIN sendoff.queue_limits q ON q.queue = l.queue WHERE l.id = j.lane))
@@ -209,10 +229,10 @@ statements! {
     PutBack: concat!("WITH done AS (
                 UPDATE sendoff.job j SET state = 0, fence = j.fence - 1, attempt = j.attempt - 1,
                     node = NULL, claimed_at = NULL, quarantined = true
-                WHERE j.id = ANY($1::bigint[]) AND j.state = 1
+                WHERE j.id = ANY($1::bigint[]) AND j.state + 0 = 1
                 RETURNING j.lane, j.state, 1::smallint AS was)",
             tallied!(moved), "SELECT 1");
-    Quarantine: "UPDATE sendoff.job SET quarantined = true WHERE id = ANY($1::bigint[]) AND state = 0";
+    Quarantine: "UPDATE sendoff.job SET quarantined = true WHERE id = ANY($1::bigint[]) AND state + 0 = 0";
     // The limits of queues, locked in the order of their names.
     LockLimits: "SELECT queue, limits, arrival FROM sendoff.queue_limits WHERE queue = ANY($1::text[])
                  ORDER BY queue FOR UPDATE";
@@ -280,24 +300,24 @@ statements! {
                 error_at = coalesce(u.at, j.error_at)", mine!(), ")", tallied!(moved),
             "SELECT id, state FROM done");
     // Where jobs stand whose settlement was not applied.
-    Standing: "SELECT id, state, fence, next_at, ended_at, started_at, error_at FROM sendoff.job
+    Standing: "SELECT id, state, fence, next_at, ended_at, started_at, error_at, error_class FROM sendoff.job
                WHERE id = ANY($1::bigint[])";
 
     // What calls by guid answer with.
     Records: concat!("SELECT ", record_columns!(), " FROM sendoff.job WHERE guid = ANY($1::uuid[])");
     HeaderOf: concat!("SELECT ", header_columns!(), " FROM sendoff.job
-               WHERE guid = $1 AND state = 0 AND NOT quarantined");
+               WHERE guid = $1 AND state + 0 = 0 AND NOT quarantined");
 
     // T7.
     Cancel: concat!("WITH u AS (SELECT * FROM unnest($1::uuid[], $2::bigint[]) AS u(guid, now)),
             done AS (UPDATE sendoff.job j SET state = 4, ended_at = u.now
-                FROM u WHERE j.guid = u.guid AND j.state = 0
+                FROM u WHERE j.guid = u.guid AND j.state + 0 = 0
                 RETURNING j.id, j.guid, j.lane, j.state, 0::smallint AS was)", tallied!(moved),
             "SELECT id, guid FROM done");
     // T8.
     LateCancel: "UPDATE sendoff.job j SET cancel_requested_at = coalesce(j.cancel_requested_at, u.now)
                  FROM unnest($1::uuid[], $2::bigint[]) AS u(guid, now)
-                 WHERE j.guid = u.guid AND j.state = 1 AND j.cancel_requested_at IS NULL";
+                 WHERE j.guid = u.guid AND j.state + 0 = 1 AND j.cancel_requested_at IS NULL";
     // T9 of jobs that wait. An attempt that may have happened is not "expired before a start".
     Expire: concat!("WITH past AS (
                 SELECT id FROM sendoff.job WHERE state = 0 AND NOT quarantined AND expires_at <= $1
@@ -306,20 +326,21 @@ statements! {
                 ended_at = $1 FROM past WHERE j.id = past.id
                 RETURNING j.id, j.guid, j.lane, j.state, j.expires_at, 0::smallint AS was)", tallied!(moved),
             "SELECT id, guid, lane, state FROM done ORDER BY expires_at, id");
-    NextDeadline: "SELECT min(expires_at) FROM sendoff.job
-                   WHERE state = 0 AND NOT quarantined AND expires_at IS NOT NULL";
+    NextDeadline: "SELECT (SELECT expires_at FROM sendoff.job
+                       WHERE state = 0 AND NOT quarantined AND expires_at IS NOT NULL
+                       ORDER BY expires_at LIMIT 1)";
     Reschedule: "UPDATE sendoff.job SET run_at = $2, next_at = $2
-                 WHERE guid = $1 AND state = 0 AND NOT quarantined AND (expires_at IS NULL OR expires_at > $2)
+                 WHERE guid = $1 AND state + 0 = 0 AND NOT quarantined AND (expires_at IS NULL OR expires_at > $2)
                  RETURNING id";
     // T12.
     ResolveEnded: concat!("WITH done AS (UPDATE sendoff.job SET state = $3, ended_at = $2, fence = fence + 1,
                 possible_duplicate = true
-                WHERE guid = $1 AND state = 6 RETURNING id, lane, state, 6::smallint AS was)",
+                WHERE guid = $1 AND state + 0 = 6 RETURNING id, lane, state, 6::smallint AS was)",
             tallied!(moved), "SELECT id FROM done");
     ResolvePending: concat!("WITH done AS (UPDATE sendoff.job SET state = 0, ended_at = NULL, next_at = $2,
                 fence = fence + 1, cancel_requested_at = NULL, possible_duplicate = true,
                 attempt = least(attempt, greatest(max_attempts - 1, 0))
-                WHERE guid = $1 AND state = 6 RETURNING id, lane, state, 6::smallint AS was)",
+                WHERE guid = $1 AND state + 0 = 6 RETURNING id, lane, state, 6::smallint AS was)",
             tallied!(moved), "SELECT id FROM done");
     // T13.
     PruneEnded: concat!("WITH old AS (
@@ -339,6 +360,52 @@ statements! {
     ForgetQueueLimits: "DELETE FROM sendoff.queue_limits WHERE queue = $1";
 
     // Nodes.
+    Register: concat!("WITH named AS (INSERT INTO sendoff.node_name (name) VALUES ($1) RETURNING id)
+               INSERT INTO sendoff.node
+                   (id, host, pid, boot_id, pid_namespace, pid_started, version, queues)
+               SELECT id, $2, $3, $4, $5, $6, $7, $8 FROM named
+               RETURNING id, ", database_now!());
+    Beat: concat!("UPDATE sendoff.node SET beat = beat + 1, beat_at = clock_timestamp(), in_flight = $2
+           WHERE id = $1 AND dead_at IS NULL RETURNING ", database_now!());
+    SeeNodes: concat!("SELECT id, beat, dead_at IS NOT NULL, pid, boot_id, pid_namespace, pid_started, ",
+               database_now!(), " FROM sendoff.node");
+    Settings: "SELECT current_setting('synchronous_standby_names'), current_setting('synchronous_commit'),
+                   current_setting('fsync'), pg_is_in_recovery()";
+    // Waits for no claim: one that saw the node alive commits into a dead node's name, and is taken
+    // back with the rest, since the row stays until it can be locked.
+    DeclareDead: "UPDATE sendoff.node n SET dead_at = clock_timestamp() FROM sendoff.node_name m
+                  WHERE n.id = $1 AND n.beat = $2 AND n.dead_at IS NULL AND m.id = n.id RETURNING m.name";
+    Leave: "UPDATE sendoff.node SET dead_at = clock_timestamp() WHERE id = $1 AND dead_at IS NULL";
+    DeadNodes: "SELECT id FROM sendoff.node WHERE dead_at IS NOT NULL FOR UPDATE SKIP LOCKED";
+    ForgetNodes: "DELETE FROM sendoff.node n WHERE n.id = ANY ($1) AND n.dead_at IS NOT NULL
+                      AND NOT EXISTS (SELECT FROM sendoff.job j WHERE j.node = n.id AND j.state = 1)";
+    // T10. Keeps the fence: only a claim raises it. What a living node has claimed since does not
+    // match when it is looked at again under its lock.
+    Reclaim: concat!("WITH orphaned AS (
+                  SELECT j.id FROM sendoff.node n JOIN sendoff.job j ON j.node = n.id
+                  WHERE n.dead_at IS NOT NULL AND j.state = 1
+                  LIMIT $1 FOR UPDATE OF j SKIP LOCKED
+              ),
+            done AS (
+                  UPDATE sendoff.job j SET (state, ended_at, node, error_class, error_message, error_at,
+                      crashes, possible_duplicate) =
+                      (SELECT after, CASE WHEN after <> 0 THEN $2 END, CASE WHEN after <> 0 THEN j.node END,
+                           CASE WHEN j.crashes >= $3 THEN $4 ELSE $6 END,
+                           CASE WHEN j.crashes >= $3 THEN $5 ELSE $7 END, $2, j.crashes + 1, true
+                       FROM (SELECT CASE WHEN j.delivery = 0 THEN 6
+                                         WHEN j.crashes >= $3 OR j.attempt >= j.max_attempts THEN 3
+                                         WHEN j.cancel_requested_at IS NOT NULL THEN 4
+                                         ELSE 0 END::smallint AS after) AS decided)
+                  FROM orphaned o WHERE j.id = o.id AND j.state = 1
+                  RETURNING j.lane, j.state, 1::smallint AS was)",
+            tallied!(moved), "SELECT count(*) FROM done");
+    Mine: "SELECT id, fence FROM sendoff.job WHERE state = 1 AND node = $1 ORDER BY id";
+    Nodes: concat!("SELECT n.id, m.name, n.host, n.pid, n.version, ", micros!("n.started_at"), ", ",
+            micros!("n.beat_at"), ", ", database_now!(), " - ", micros!("n.beat_at"), ", n.dead_at IS NOT NULL,
+                n.in_flight, n.queues
+            FROM sendoff.node n JOIN sendoff.node_name m ON m.id = n.id ORDER BY n.id");
+    Listen: "LISTEN sendoff";
+    Notify: "SELECT pg_notify('sendoff', $1)";
 
     // Jobs that come from another store, with all that happened to them there; how far that has come
     // is written in the same statement.

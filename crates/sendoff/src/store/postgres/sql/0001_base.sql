@@ -98,7 +98,7 @@ CREATE UNIQUE INDEX job_key ON sendoff.job (idempotency_key) WHERE idempotency_k
 -- Each of these holds only the rows that some call walks; a row that is done leaves the first four.
 CREATE INDEX job_due ON sendoff.job (next_at, id) WHERE state = 0 AND NOT quarantined;
 CREATE INDEX job_ready ON sendoff.job (lane, priority DESC, next_at, id) WHERE state = 0 AND NOT quarantined;
-CREATE INDEX job_deadline ON sendoff.job (expires_at)
+CREATE INDEX job_deadline ON sendoff.job (expires_at, id)
     WHERE state = 0 AND NOT quarantined AND expires_at IS NOT NULL;
 CREATE INDEX job_starting ON sendoff.job (lane, node) WHERE state = 1;
 CREATE INDEX job_ended ON sendoff.job (ended_at, submitted_by) WHERE state BETWEEN 2 AND 5;

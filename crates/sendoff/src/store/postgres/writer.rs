@@ -1,0 +1,311 @@
+//! The one task that writes: takes everything that waits into one transaction (group commit), in the
+//! order of the calls, and answers after the commit returned.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+use tokio_postgres::Client;
+
+use super::{
+    call::Work,
+    change, claim,
+    failure::{Failure, commit_unknown},
+    insert, limited,
+    link::Link,
+    plan::{Step, plan},
+    rows::row_id,
+    settle,
+    shared::Shared,
+    sql::Sql,
+    transaction::{Stop, Transaction},
+};
+use crate::error::{Error, ErrorKind};
+
+/// A group takes no further call once it has this many rows or bytes.
+const GROUP_ROWS: usize = 10_000;
+const GROUP_BYTES: usize = 8 << 20;
+/// After this long without an answer a connection is given up: what was sent may have been done.
+const LIMIT: Duration = Duration::from_secs(10);
+/// How often a group runs again after its connection was lost.
+const CONNECTIONS: usize = 4;
+/// How often it runs again after other transactions stood in its way.
+const DEADLOCKS: usize = 16;
+/// How many settlements without an answer are remembered at most.
+const DOUBTS: usize = 100_000;
+
+/// What can be in the writer's queue.
+pub(super) enum Message {
+    Write(Box<Work>),
+    /// Told when every write before it is done.
+    Written(oneshot::Sender<()>),
+}
+
+pub(super) struct Writer {
+    link: Arc<Link>,
+    shared: Arc<Shared>,
+    /// Writes called and not answered yet.
+    waiting: Arc<AtomicU64>,
+    /// Settlements that may have been done though nobody was told.
+    doubtful: HashSet<(i64, u32)>,
+    /// The connection of the last group.
+    last: Option<Arc<Client>>,
+}
+
+impl Writer {
+    pub(super) fn new(link: Arc<Link>, shared: Arc<Shared>, waiting: Arc<AtomicU64>) -> Self {
+        Self { link, shared, waiting, doubtful: HashSet::new(), last: None }
+    }
+
+    /// Runs until nobody can call any more and every call is done.
+    pub(super) async fn run(mut self, mut queue: mpsc::UnboundedReceiver<Message>) {
+        let mut next = None;
+        loop {
+            let first = match next.take() {
+                Some(first) => first,
+                None => match queue.recv().await {
+                    Some(first) => first,
+                    None => return,
+                },
+            };
+            let mut group = Vec::new();
+            let (mut rows, mut bytes) = (0_usize, 0_usize);
+            let mut message = Some(first);
+            while let Some(taken) = message {
+                match taken {
+                    Message::Write(work) => {
+                        // What comes by guid may run into a job that is claimed only after the group.
+                        let late = matches!(&*work, Work::Cancel(_) | Work::Reschedule(_) | Work::SetQueue(_))
+                            && group.iter().any(|work| matches!(work, Work::ClaimWithin(_)));
+                        if late {
+                            next = Some(Message::Write(work));
+                            break;
+                        }
+                        rows = rows.saturating_add(work.rows());
+                        bytes += work.bytes();
+                        group.push(*work);
+                    }
+                    Message::Written(told) if group.is_empty() => drop(told.send(())),
+                    written @ Message::Written(_) => {
+                        next = Some(written);
+                        break;
+                    }
+                }
+                message = if rows < GROUP_ROWS && bytes < GROUP_BYTES { queue.try_recv().ok() } else { None };
+            }
+            if !group.is_empty() {
+                self.group(group).await;
+            }
+        }
+    }
+
+    async fn group(&mut self, group: Vec<Work>) {
+        let calls = group.len();
+        match self.attempt(group).await {
+            None => self.answered(calls as u64),
+            // One of them is to blame: each by itself.
+            Some(group) => {
+                for work in group {
+                    self.attempt(vec![work]).await;
+                    self.answered(1);
+                }
+            }
+        }
+    }
+
+    /// Before the answers would be better still, but who reads then waits for nothing.
+    fn answered(&self, calls: u64) {
+        self.waiting.fetch_sub(calls, Ordering::AcqRel);
+    }
+
+    /// Runs a group to its end and answers it, or gives it back to be run one by one.
+    async fn attempt(&mut self, mut group: Vec<Work>) -> Option<Vec<Work>> {
+        let (mut lost, mut deadlocks, mut repeated) = (0, 0, false);
+        loop {
+            let client = match self.link.client().await {
+                Ok(client) => client,
+                Err(err) => {
+                    if repeated && lost < CONNECTIONS {
+                        lost += 1;
+                        continue;
+                    }
+                    self.fail(group, &if repeated { commit_unknown() } else { err });
+                    return None;
+                }
+            };
+            if !self.last.as_ref().is_some_and(|last| Arc::ptr_eq(last, &client)) {
+                // It may lead to another server, which was promoted without the last texts.
+                self.shared.interned.forget();
+                self.last = Some(client.clone());
+            }
+            let decided = AtomicBool::new(false);
+            let stop = match timeout(LIMIT, self.run_once(&client, &mut group, repeated, &decided)).await {
+                Ok(Ok(())) => {
+                    self.forget_doubts(&group);
+                    group.into_iter().for_each(Work::answer);
+                    return None;
+                }
+                Ok(Err(stop)) => Some(stop),
+                Err(_) => None,
+            };
+            let failure = match &stop {
+                None => Failure::Lost,
+                Some(Stop::Failed(err)) => Failure::of(err),
+                Some(Stop::Refused(_) | Stop::Undo) => Failure::Refused,
+            };
+            if failure == Failure::Lost {
+                self.link.lost(&client);
+                lost += 1;
+                if decided.load(Ordering::Acquire) {
+                    repeated = true;
+                    self.doubt(&group);
+                    group = self.give_up(group);
+                }
+                if group.is_empty() {
+                    return None;
+                }
+                if lost > CONNECTIONS {
+                    let broke = "the connection to the database broke again and again; nothing was done, try again in a moment";
+                    let err = if repeated { commit_unknown() } else { Error::new(ErrorKind::Unavailable, broke) };
+                    self.fail(group, &err);
+                    return None;
+                }
+                continue;
+            }
+            // Whatever it was in, there is no transaction any more.
+            if timeout(LIMIT, client.batch_execute(self.shared.sql.text(Sql::Rollback))).await.is_err() {
+                self.link.lost(&client);
+            }
+            match (failure, stop) {
+                (Failure::Again, _) if deadlocks < DEADLOCKS => deadlocks += 1,
+                (_, _) if group.len() > 1 => return Some(group),
+                (_, Some(Stop::Undo)) => {
+                    group.into_iter().for_each(Work::answer);
+                    return None;
+                }
+                (_, Some(Stop::Refused(err))) => {
+                    self.fail(group, &err);
+                    return None;
+                }
+                (failure, Some(Stop::Failed(err))) => {
+                    self.fail(group, &failure.error(&err));
+                    return None;
+                }
+                (_, None) => return Some(group),
+            }
+        }
+    }
+
+    async fn run_once(
+        &self,
+        client: &Client,
+        group: &mut [Work],
+        repeated: bool,
+        decided: &AtomicBool,
+    ) -> Result<(), Stop> {
+        group.iter_mut().for_each(Work::reset);
+        let me = self.shared.node.present();
+        let tx = Transaction { client, shared: &self.shared, me, doubtful: &self.doubtful, repeated, decided };
+        let ids = insert::prepare(&tx, group).await?;
+        let steps = plan(group);
+        if let [Step::Insert(calls)] = &steps[..]
+            && insert::is_plain(group, calls)
+        {
+            decided.store(true, Ordering::Release);
+            return insert::insert(&tx, group, calls, &ids).await;
+        }
+        let mut claims = Vec::new();
+        let mut steps = steps.into_iter();
+        if let Some(first) = steps.next() {
+            // The first statement does not wait for BEGIN's answer.
+            let (begun, ran) = tokio::join!(biased; tx.begin(), step(&tx, group, &first, &ids));
+            begun?;
+            ran?;
+            keep_claims(&mut claims, first);
+        }
+        for next in steps {
+            step(&tx, group, &next, &ids).await?;
+            keep_claims(&mut claims, next);
+        }
+        let remaining = limited::remain(&tx, group, &claims).await?;
+        tx.commit().await?;
+        // Queues with limits are locked for as short as can be.
+        for call in remaining {
+            tx.begin().await?;
+            limited::claim(&tx, group, call).await?;
+            tx.commit().await?;
+        }
+        Ok(())
+    }
+
+    fn fail(&self, group: Vec<Work>, err: &Error) {
+        for work in group {
+            work.fail(err.again());
+        }
+    }
+
+    /// Answers what must not run twice, and gives back the rest.
+    fn give_up(&self, group: Vec<Work>) -> Vec<Work> {
+        let (again, unknown): (Vec<_>, Vec<_>) = group.into_iter().partition(Work::can_repeat);
+        for work in unknown {
+            work.fail(commit_unknown());
+        }
+        again
+    }
+
+    fn doubt(&mut self, group: &[Work]) {
+        let settlements = settlements(group);
+        self.doubtful.extend(settlements);
+        if self.doubtful.len() > DOUBTS {
+            self.doubtful.clear();
+        }
+    }
+
+    fn forget_doubts(&mut self, group: &[Work]) {
+        if !self.doubtful.is_empty() {
+            for settled in settlements(group) {
+                self.doubtful.remove(&settled);
+            }
+        }
+    }
+}
+
+fn settlements(group: &[Work]) -> impl Iterator<Item = (i64, u32)> {
+    let of = |work: &Work| match work {
+        Work::Settle(call) => {
+            call.input.0.iter().map(|settlement| (row_id(settlement.id), settlement.fence)).collect()
+        }
+        _ => Vec::new(),
+    };
+    group.iter().flat_map(of)
+}
+
+fn keep_claims(claims: &mut Vec<usize>, step: Step) {
+    if let Step::Claim(calls) = step {
+        claims.extend(calls);
+    }
+}
+
+async fn step(
+    tx: &Transaction<'_>,
+    group: &mut [Work],
+    step: &Step,
+    ids: &super::texts::Ids,
+) -> Result<(), Stop> {
+    match step {
+        Step::Insert(calls) => insert::insert(tx, group, calls, ids).await,
+        Step::Settle(items) => settle::settle(tx, group, items).await,
+        Step::Claim(calls) => claim::claim(tx, group, calls).await,
+        Step::Cancel(items) => change::cancel(tx, group, items).await,
+        Step::Alone(call) => change::alone(tx, &mut group[*call]).await,
+    }
+}
