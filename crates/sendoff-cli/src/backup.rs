@@ -47,6 +47,10 @@ fn store(args: &BackupArgs) -> Result<PathBuf, Failure> {
     };
     match place {
         Place::File(path) => Ok(path),
+        Place::Postgres(_) => Err(Failure::usage(
+            "a store on PostgreSQL is backed up with PostgreSQL's own means: pg_dump --schema=sendoff, or \
+             pg_basebackup with archived WAL",
+        )),
         Place::Memory => Err(Failure::usage("a store in memory cannot be copied by another command")),
     }
 }

@@ -51,8 +51,7 @@ impl Server {
     }
 
     /// Comes back, on the same port, as a standby of `primary` under the name that it had (`primary`, if it was
-    /// started as one). What it held is thrown away and copied anew, so it
-    /// does not matter how it was stopped or what it had written.
+    /// started as one). What it held is thrown away and copied anew, so it does not matter how it was stopped or what it had written.
     pub fn rejoin(&self, primary: &Self) -> Result<()> {
         self.kill()?;
         let data = self.data();
@@ -68,10 +67,7 @@ impl Server {
         let data = self.data().to_string_lossy().into_owned();
         let arguments =
             ["--dbname", &from, "--pgdata", &data, "--write-recovery-conf", "--checkpoint=fast", "--no-sync"];
-        self.process()
-            .watchdog
-            .run(&self.installation.program("pg_basebackup"), &arguments)
-            .map_err(|error| Error::new(format!("{error}; its log:\n{}", self.log())))?;
+        self.process().watchdog.run(&self.installation.program("pg_basebackup"), &arguments)?;
         self.configure("postgresql.auto.conf", &setting("synchronous_standby_names", ""))
     }
 }

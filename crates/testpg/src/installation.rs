@@ -11,7 +11,10 @@ use std::{
 
 use crate::{
     error::{Context, Error, Result},
-    place, wheel,
+    place,
+    server::USER,
+    watchdog::Watchdog,
+    wheel,
 };
 
 const CURE: &str = "install PostgreSQL's server, or name the folder of its programs in SENDOFF_PG_BIN, or make \
@@ -94,31 +97,22 @@ impl Installation {
     pub(crate) fn template(&self) -> Result<PathBuf> {
         let version: String =
             self.full_version.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-        let kept = place::cache()?.join(format!("template-{version}-{}", place::owner()));
+        let kept = place::open_cache()?.join(format!("sendoff-pg-template-{version}-{}", place::owner()));
         place::once(&kept, |unfinished| {
             let fresh = place::new_directory()?;
-            let made = place::finish(
-                place::command(self.program("initdb"))
-                    .args([
-                        "--no-sync",
-                        "--auth=trust",
-                        "--username=sendoff",
-                        "--encoding=UTF8",
-                        "--locale=C",
-                    ])
-                    .arg("--pgdata")
-                    .arg(fresh.join("data")),
-            );
-            let made = made.and_then(|_| copy(&fresh.join("data"), unfinished));
-            fs::remove_dir_all(&fresh).context("cannot remove the first copy")?;
-            made
+            let mut watchdog = Watchdog::start(&fresh)?;
+            let data = fresh.join("data");
+            let options = ["--no-sync", "--auth=trust", "--encoding=UTF8", "--locale=C", "--username", USER];
+            let place = ["--pgdata", &data.to_string_lossy()];
+            watchdog.run(&self.program("initdb"), &[&options[..], &place].concat())?;
+            copy(&data, unfinished)
         })?;
         Ok(kept)
     }
 }
 
 /// Copies a directory with its owners and modes.
-pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
+fn copy(from: &Path, to: &Path) -> Result<()> {
     place::finish(Command::new("cp").args(["-a", "--reflink=auto"]).arg(from).arg(to)).map(drop)
 }
 

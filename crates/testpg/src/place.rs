@@ -102,6 +102,12 @@ pub(crate) fn cache() -> Result<PathBuf> {
     Ok(folder)
 }
 
+/// The same, or the temp directory if the servers' user cannot reach it.
+pub(crate) fn open_cache() -> Result<PathBuf> {
+    let folder = cache()?;
+    Ok(if reachable(&folder) { folder } else { temp() })
+}
+
 fn target() -> PathBuf {
     if let Some(given) = env::var_os("CARGO_TARGET_DIR").map(PathBuf::from).filter(|path| path.is_absolute())
     {

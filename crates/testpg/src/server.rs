@@ -16,12 +16,11 @@ use rustix::process::Signal;
 use crate::{
     Installation, Options, Session,
     error::{Context, Error, Result},
-    installation,
     options::setting,
     place,
     port::Port,
     processes,
-    watchdog::Watchdog,
+    watchdog::{self, Watchdog},
 };
 
 pub(crate) const USER: &str = "sendoff";
@@ -63,7 +62,9 @@ impl Server {
     /// Starts a fresh server and waits until it answers.
     pub fn start(installation: &Installation, options: Options) -> Result<Self> {
         Self::build(installation, "primary", |server| {
-            installation::copy(&installation.template()?, &server.data())?;
+            let (template, data) = (installation.template()?, server.data());
+            let copy = ["-a", "--reflink=auto", &template.to_string_lossy(), &data.to_string_lossy()];
+            server.process().watchdog.run(Path::new("cp"), &copy)?;
             let mut text: String = USUAL.iter().map(|(name, value)| setting(name, value)).collect();
             if let Some(tls) = &options.tls {
                 for (file, name) in [(&tls.certificate, "ssl_cert_file"), (&tls.key, "ssl_key_file")] {
@@ -131,9 +132,7 @@ impl Server {
 
     /// What it has logged so far.
     pub fn log(&self) -> String {
-        fs::read(self.directory.join("log"))
-            .map(|log| String::from_utf8_lossy(&log).into_owned())
-            .unwrap_or_default()
+        watchdog::log(&self.directory)
     }
 
     /// Creates an empty database with a name that no other test of this process has; the answer is its url.

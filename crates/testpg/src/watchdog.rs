@@ -2,6 +2,7 @@
 //! pipe closes, however this process ended, it stops the server and removes its directory.
 
 use std::{
+    fs,
     io::{BufRead, BufReader, Write},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
@@ -13,9 +14,11 @@ use crate::{
     place,
 };
 
-/// `ended`: a server that was killed leaves a piece of System V shared memory, which the seventh line of its lock
+/// It outlives a reader of its answers, hence the trap. A server ignores SIGQUIT in its first moments, hence the
+/// repetition. `ended`: a server that was killed leaves a piece of System V shared memory, which the seventh line of its lock
 /// file names.
 const SCRIPT: &str = r#"
+trap '' PIPE
 directory=$1 pid=
 ended() {
     wait "$pid"
@@ -29,8 +32,10 @@ while IFS= read -r line; do
     echo "$? $pid"
 done
 if [ -n "$pid" ]; then
-    kill -QUIT "$pid" && kill -CONT "$pid"
+    while kill -QUIT "$pid" && kill -CONT "$pid"; do sleep 0.1; done &
+    stopper=$!
     ended
+    kill "$stopper"
 fi
 for attempt in 1 2 3 4 5; do
     rm -rf "$directory" && break
@@ -74,7 +79,10 @@ impl Watchdog {
         line.push_str(&self.to_log());
         match self.tell(&line)? {
             (0, _) => Ok(()),
-            (status, _) => Err(Error::new(format!("{} failed ({status})", program.display()))),
+            (status, _) => {
+                let (program, log) = (program.display(), log(&self.directory));
+                Err(Error::new(format!("{program} failed with status {status}; the log:\n{log}")))
+            }
         }
     }
 
@@ -116,6 +124,11 @@ impl Drop for Watchdog {
         // Its last steps may fail only with the machine; a test that ends cannot act on that.
         let _ = self.shell.wait();
     }
+}
+
+/// What the server of this directory, and the programs run for it, have said so far.
+pub(crate) fn log(directory: &Path) -> String {
+    fs::read(directory.join("log")).map(|log| String::from_utf8_lossy(&log).into_owned()).unwrap_or_default()
 }
 
 /// The text as one word of the shell.

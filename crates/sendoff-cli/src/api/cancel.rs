@@ -15,7 +15,7 @@ use super::{
     Answered, Api, Call, cursor,
     jobs::{no_job, with_record},
     json, list,
-    problem::{INVALID_BODY, NO_FILTER, Problem, TOO_LATE},
+    problem::{INVALID_BODY, NO_FILTER, Problem, STORE_UNAVAILABLE, TOO_LATE},
     read, schema,
 };
 
@@ -202,8 +202,19 @@ impl<'a> Sweep<'a> {
     async fn run(mut self) -> Result<Counts, Problem> {
         let began = SystemClock.elapsed();
         let stopping = self.api.stopping();
-        while let Some(JobId(last)) = self.chunk().await? {
-            if SystemClock.elapsed().saturating_sub(began) >= WORK || *stopping.borrow() {
+        let first = self.after;
+        loop {
+            let broke_off = match self.chunk().await {
+                Ok(None) => break,
+                Ok(Some(_)) => false,
+                // What was done is told: the caller goes on when the store can be reached again.
+                Err(problem) if problem.kind == STORE_UNAVAILABLE.name && self.after != first => true,
+                Err(problem) => return Err(problem),
+            };
+            let late = SystemClock.elapsed().saturating_sub(began) >= WORK;
+            if let Some(JobId(last)) = self.after
+                && (broke_off || late || *stopping.borrow())
+            {
                 let position = [self.begun.as_micros().unsigned_abs(), last];
                 self.counts.next_cursor = Some(cursor::write(&position, &self.request));
                 break;

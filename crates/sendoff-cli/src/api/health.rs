@@ -1,34 +1,34 @@
 //! Whether all is well, what there is to do, and what kinds of problems there are.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::FutureExt;
 use http::StatusCode;
 use schemars::JsonSchema;
 use sendoff::{
-    Scheduler, State, Timestamp,
-    ports::Durability,
+    State, Timestamp,
+    ports::{Durability, NodeRecord},
     time::{Clock, SystemClock},
 };
 use serde::Serialize;
-use tokio::sync::Mutex;
 
 use super::{
     Answered, Api, Call, json,
-    problem::{self, NO_PROBLEM, Problem, STOPPING, STORE_BROKEN},
+    problem::{self, NO_PROBLEM, Problem, STOPPING, STORE_BROKEN, STORE_UNAVAILABLE},
     respond,
+    standing::{self, Part, Standing},
 };
 
-/// How old the number of unknown jobs may be that `/healthz` tells.
-const FRESH: Duration = Duration::from_secs(1);
-
-/// The daemon lives and its store answers.
+/// The daemon lives.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Health {
     status: &'static str,
-    /// Jobs of which it is unknown whether they started, and which an operator has not resolved.
-    unknown: u64,
+    /// Jobs of which it is unknown whether they started, and which an operator has not resolved;
+    /// `null` while the store cannot be reached.
+    unknown: Option<u64>,
     durability: Durability,
+    #[serde(flatten)]
+    part: Parts,
 }
 
 /// The daemon takes jobs.
@@ -36,27 +36,40 @@ pub(crate) struct Health {
 pub(crate) struct Ready {
     ready: bool,
     durability: Durability,
+    #[serde(flatten)]
+    part: Parts,
+}
+
+/// How the store and the fleet are.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Parts {
+    /// Whether the store answers.
+    store_reachable: bool,
+    /// This node's part in its fleet; `null` if the store is not shared.
+    fleet: Option<Part>,
+    /// What works less well than it should, in words.
+    degraded: Vec<&'static str>,
 }
 
 /// How much there is to do, and since when.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Stats {
-    /// Jobs by state; zeros are left out.
+    /// Jobs by state, of all nodes that share the store; zeros are left out.
     #[schemars(with = "BTreeMap<String, u64>")]
     counts: BTreeMap<State, u64>,
     /// The same for each queue.
     #[schemars(with = "BTreeMap<String, BTreeMap<String, u64>>")]
     queues: BTreeMap<String, BTreeMap<State, u64>>,
-    /// Starts under way.
+    /// Starts under way, on all nodes; `/v1/nodes` has each node's.
     in_flight: u64,
     /// When the earliest pending job is due, or was; it may be in a queue that is paused or full.
     next_due: Option<Timestamp>,
     /// For how long that job has been due; 0 if none is.
     oldest_overdue_seconds: f64,
     durability: Durability,
-    /// This program's version.
+    /// This node's version.
     version: &'static str,
-    /// Since the daemon began to serve.
+    /// Since this node began to serve.
     uptime_seconds: f64,
 }
 
@@ -78,30 +91,22 @@ fn alive(api: &Api) -> Result<(), Problem> {
     }
 }
 
-pub(crate) async fn healthz(api: Arc<Api>, _: Call) -> Answered {
-    alive(&api)?;
-    let unknown = api.unknown.get(&api.scheduler, SystemClock.elapsed()).await?;
-    json(StatusCode::OK, &Health { status: "ok", unknown, durability: api.scheduler.durability() })
+impl Parts {
+    fn of(api: &Api, standing: &Standing) -> Self {
+        let fleet = api.fleet.as_deref();
+        Self {
+            store_reachable: standing.reachable(),
+            fleet: fleet.map(|fleet| standing.part(fleet)),
+            degraded: standing.degraded(fleet),
+        }
+    }
 }
 
-/// The number of unknown jobs, as it was at most a second ago: counting takes longer the more queues
-/// there are, and anybody may ask.
-#[derive(Debug, Default)]
-pub(crate) struct Unknown(Mutex<Option<(Duration, u64)>>);
-
-impl Unknown {
-    async fn get(&self, scheduler: &Scheduler, now: Duration) -> Result<u64, Problem> {
-        // Whoever asks meanwhile waits for this answer.
-        let mut known = self.0.lock().await;
-        if let Some((at, unknown)) = *known
-            && now.saturating_sub(at) < FRESH
-        {
-            return Ok(unknown);
-        }
-        let unknown = scheduler.counts().await?.total(State::Unknown);
-        *known = Some((now, unknown));
-        Ok(unknown)
-    }
+pub(crate) async fn healthz(api: Arc<Api>, _: Call) -> Answered {
+    alive(&api)?;
+    let standing = api.lookout.look(&api.scheduler, SystemClock.elapsed()).await?;
+    let (unknown, durability) = (standing.unknown, api.scheduler.durability());
+    json(StatusCode::OK, &Health { status: "ok", unknown, durability, part: Parts::of(&api, &standing) })
 }
 
 pub(crate) async fn readyz(api: Arc<Api>, _: Call) -> Answered {
@@ -109,7 +114,23 @@ pub(crate) async fn readyz(api: Arc<Api>, _: Call) -> Answered {
     if *api.stopping.borrow() {
         return Err(STOPPING.says("the daemon is stopping"));
     }
-    json(StatusCode::OK, &Ready { ready: true, durability: api.scheduler.durability() })
+    let standing = api.lookout.look(&api.scheduler, SystemClock.elapsed()).await?;
+    if !standing.reachable() {
+        return Err(STORE_UNAVAILABLE.says("the store cannot be reached, which is tried again all the time"));
+    }
+    let durability = api.scheduler.durability();
+    json(StatusCode::OK, &Ready { ready: true, durability, part: Parts::of(&api, &standing) })
+}
+
+/// The nodes that share the store.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Nodes {
+    /// In the order of their registration.
+    nodes: Vec<NodeRecord>,
+}
+
+pub(crate) async fn nodes(api: Arc<Api>, _: Call) -> Answered {
+    json(StatusCode::OK, &Nodes { nodes: api.scheduler.nodes().await? })
 }
 
 pub(crate) async fn stats(api: Arc<Api>, _: Call) -> Answered {
@@ -130,9 +151,14 @@ pub(crate) async fn stats(api: Arc<Api>, _: Call) -> Answered {
 }
 
 pub(crate) async fn metrics(api: Arc<Api>, _: Call) -> Answered {
-    let counts = api.scheduler.counts().await?;
-    let overdue = overdue(api.scheduler.next_due().await?);
-    let text = api.metrics.write(&counts, overdue);
+    let standing = api.lookout.look(&api.scheduler, SystemClock.elapsed()).await?;
+    // Of a store that cannot be reached, what this process knows by itself is told all the same.
+    let jobs = match standing.reachable() {
+        true => Some((api.scheduler.counts().await?, overdue(api.scheduler.next_due().await?))),
+        false => None,
+    };
+    let lease_held = api.fleet.as_deref().map(standing::holds);
+    let text = api.metrics.write(jobs.as_ref(), &standing, lease_held, api.scheduler.in_flight());
     Ok(respond(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", text))
 }
 
@@ -145,21 +171,5 @@ pub(crate) async fn explain(_: Arc<Api>, call: Call) -> Answered {
     match problem::kind(&call.part) {
         Some(kind) => json(StatusCode::OK, &kind.page()),
         None => Err(NO_PROBLEM.says(format!("there is no kind of problem {:?}", call.part))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use sendoff::{starter::SimulatedStarter, store::MemoryStore};
-
-    use super::*;
-
-    #[tokio::test]
-    async fn jobs_are_counted_at_most_once_a_second_for_those_who_ask_for_health() {
-        let builder = Scheduler::builder().store(Arc::new(MemoryStore::new())).starter(SimulatedStarter);
-        let scheduler = builder.start().await.unwrap();
-        let unknown = Unknown(Mutex::new(Some((Duration::from_secs(5), 7))));
-        assert_eq!(unknown.get(&scheduler, Duration::from_millis(5_999)).await.unwrap(), 7);
-        assert_eq!(unknown.get(&scheduler, Duration::from_secs(6)).await.unwrap(), 0);
     }
 }

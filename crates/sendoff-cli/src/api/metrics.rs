@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use super::standing::Standing;
 use http::StatusCode;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
@@ -159,17 +160,43 @@ impl Metrics {
         InFlight(self)
     }
 
-    /// Everything as text, with what only the store knows.
-    pub(crate) fn write(&self, counts: &Counts, overdue: f64) -> String {
+    /// Everything as text, with what only the store knows: its jobs, and for how long the earliest has
+    /// been due.
+    pub(crate) fn write(
+        &self,
+        known: Option<&(Counts, f64)>,
+        standing: &Standing,
+        lease_held: Option<bool>,
+        in_flight: usize,
+    ) -> String {
         let mut store = Registry::with_prefix("sendoff");
-        store.register("jobs", "Jobs, by queue and state", jobs(counts));
-        let oldest = Gauge::<f64, AtomicU64>::default();
-        oldest.set(overdue);
-        store.register(
-            "oldest_overdue_seconds",
-            "For how long the earliest pending job has been due",
-            oldest,
-        );
+        if let Some((counts, overdue)) = known {
+            store.register("jobs", "Jobs, by queue and state, of all nodes", jobs(counts));
+            let oldest = Gauge::<f64, AtomicU64>::default();
+            oldest.set(*overdue);
+            let about = "For how long the earliest pending job has been due";
+            store.register("oldest_overdue_seconds", about, oldest);
+        }
+        let mut gauge = |name, about, value: Option<f64>| {
+            let Some(value) = value else { return };
+            let gauge = Gauge::<f64, AtomicU64>::default();
+            gauge.set(value);
+            store.register(name, about, gauge);
+        };
+        let switch = |on| if on { 1.0 } else { 0.0 };
+        gauge("starts_in_flight", "Starts under way on this node", Some(in_flight as f64));
+        gauge("store_reachable", "Whether the store answers", Some(switch(standing.reachable())));
+        if lease_held.is_some() {
+            let about = "Whether this node's heartbeat is up to date, so that it may begin starts";
+            gauge("lease_held", about, lease_held.map(switch));
+            gauge(
+                "nodes_alive",
+                "Nodes that share the store and are alive",
+                standing.alive().map(|n| n as f64),
+            );
+            let about = "How long ago this node's last heartbeat arrived";
+            gauge("heartbeat_age_seconds", about, standing.heartbeat_age());
+        }
         let mut out = String::new();
         // Writing to a string does not fail.
         let _ = text::encode_registry(&mut out, &self.registry);
@@ -245,13 +272,19 @@ mod tests {
     fn many_queues_do_not_make_many_lines() {
         let queue = |n: u64| (format!("q{n}"), BTreeMap::from([(State::Pending, n + 1)]));
         let counts = Counts { queues: (0..1_000).map(queue).collect(), quarantined: 0 };
-        let text = Metrics::new().write(&counts, 1.5);
+        let text = Metrics::new().write(Some(&(counts, 1.5)), &Standing::default(), Some(false), 3);
         let lines: Vec<_> = text.lines().filter(|line| line.starts_with("sendoff_jobs{")).collect();
         assert_eq!(lines.len(), QUEUES + 1);
         let sum: u64 =
             lines.iter().map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum();
         assert_eq!(sum, (1..=1_000).sum::<u64>());
         assert!(text.contains("sendoff_oldest_overdue_seconds 1.5"), "{text}");
+        assert!(text.contains("sendoff_starts_in_flight 3"), "{text}");
+        assert!(
+            text.contains("sendoff_lease_held 0") && text.contains("sendoff_store_reachable 0"),
+            "{text}"
+        );
+        assert!(!text.contains("sendoff_nodes_alive"), "nobody knows: {text}");
         assert!(text.ends_with("# EOF\n"));
     }
 }

@@ -15,6 +15,7 @@ mod queues;
 mod read;
 mod routes;
 mod schema;
+mod standing;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +26,7 @@ use http_body_util::{BodyExt, Empty, Full, combinators::BoxBody};
 use hyper::body::{Body as _, Bytes};
 use sendoff::{
     Guid, Scheduler,
+    ports::Fleet,
     time::{Clock, SystemClock},
 };
 use serde::Serialize;
@@ -34,10 +36,10 @@ pub(crate) use metrics::Metrics;
 
 use crate::access::Identity;
 use events::Events;
-use health::Unknown;
 use problem::{FORBIDDEN, INVALID_GUID, NO_METHOD, NO_ROUTE, Problem};
 use read::{Query, Room};
 use routes::Route;
+use standing::Lookout;
 
 /// What is wrong with a body that breaks off, in words; a [`Problem`] becomes the answer.
 pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -54,7 +56,9 @@ pub(crate) struct Api {
     /// Changes of a queue's limits that read them first come one after the other.
     changing_queues: Mutex<()>,
     room: Room,
-    unknown: Unknown,
+    lookout: Lookout,
+    /// Where the store is shared.
+    fleet: Option<Arc<dyn Fleet>>,
     started: Duration,
     stopping: watch::Sender<bool>,
     crowded: Notify,
@@ -78,15 +82,20 @@ impl Call {
 }
 
 impl Api {
-    /// `metrics` should be the observer of `scheduler` as well.
-    pub(crate) fn new(scheduler: Scheduler, metrics: Arc<Metrics>) -> Arc<Self> {
+    /// `metrics` should be the observer of `scheduler` as well, and `fleet` its store's.
+    pub(crate) fn new(
+        scheduler: Scheduler,
+        metrics: Arc<Metrics>,
+        fleet: Option<Arc<dyn Fleet>>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             events: Arc::new(Events::new(scheduler.clone())),
             scheduler,
             metrics,
             changing_queues: Mutex::new(()),
             room: Room::new(),
-            unknown: Unknown::default(),
+            lookout: Lookout::default(),
+            fleet,
             started: SystemClock.elapsed(),
             stopping: watch::channel(false).0,
             crowded: Notify::new(),

@@ -114,7 +114,9 @@ kinds! {
     STOPPING: SERVICE_UNAVAILABLE retry 5, "stopping", "The daemon is stopping",
         "Nothing was accepted. Try again when it runs again.";
     COMMIT_UNKNOWN: SERVICE_UNAVAILABLE, "commit_unknown", "It is not known whether this was stored",
-        "The daemon stopped before the store had answered. Submit again under the same guid or idempotency key, or look the job up: both are safe.";
+        "The daemon stopped, or lost its connection to the store, before the store had answered. Submit again under the same guid or idempotency key, or look the job up: both are safe.";
+    STORE_UNAVAILABLE: SERVICE_UNAVAILABLE retry 2, "store_unavailable", "The store cannot be reached for now",
+        "Nothing was done. The daemon tries to reach it all the time; repeat the request in a moment. Of an itemised batch, what was answered before is stored.";
     STORE_BROKEN: SERVICE_UNAVAILABLE, "store_broken", "The store is broken",
         "The store cannot be read or written. The daemon's log says why.";
     DISK_FULL: INSUFFICIENT_STORAGE, "disk_full", "The disk is full",
@@ -223,6 +225,8 @@ impl From<sendoff::Error> for Problem {
             NO_JOB.says(words)
         } else if err.is_full() {
             DISK_FULL.says(words)
+        } else if err.is_unavailable() {
+            STORE_UNAVAILABLE.says(words)
         } else if err.is_commit_unknown() {
             COMMIT_UNKNOWN.says(words)
         } else {

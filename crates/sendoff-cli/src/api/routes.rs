@@ -13,8 +13,8 @@ use super::{
         BAD_HOST, BODY_TIMEOUT, BUSY, COMMIT_UNKNOWN, CONFLICT, DISK_FULL, FORBIDDEN, HOST_NOT_ALLOWED,
         INVALID_BODY, INVALID_CURSOR, INVALID_GUID, INVALID_JOB, INVALID_PARAMETER, INVALID_PATH,
         INVALID_QUEUE, Kind, NO_FILTER, NO_JOB, NO_PROBLEM, NO_QUEUE, NO_ROUTE, NOT_PENDING, NOT_UNKNOWN,
-        ORIGIN_NOT_ALLOWED, OTHER_USER, PAST_DEADLINE, Problem, STOPPING, STORE_BROKEN, TOO_LARGE, TOO_LATE,
-        TOO_MANY_STREAMS, UNAUTHORIZED, UNSUPPORTED_MEDIA_TYPE,
+        ORIGIN_NOT_ALLOWED, OTHER_USER, PAST_DEADLINE, Problem, STOPPING, STORE_BROKEN, STORE_UNAVAILABLE,
+        TOO_LARGE, TOO_LATE, TOO_MANY_STREAMS, UNAUTHORIZED, UNSUPPORTED_MEDIA_TYPE,
     },
     queues, schema,
 };
@@ -389,12 +389,22 @@ pub(crate) static ROUTES: &[Route] = &[
         ..PLAIN
     },
     Route {
+        pattern: "/v1/nodes",
+        scope: Some(Scope::Read),
+        handler: handler!(health::nodes),
+        id: "list_nodes",
+        summary: "The nodes that share the store",
+        about: "Who is alive, how far behind its heartbeat is, and what it had in flight then. Where the store is not shared, the daemon that answers is the only one.",
+        answers: &[(200, "All that are registered.", json_of!(health::Nodes))],
+        ..PLAIN
+    },
+    Route {
         pattern: "/v1/events",
         scope: Some(Scope::Read),
         handler: handler!(events::listen),
         id: "events",
         summary: "Changes of state as they happen",
-        about: "Server-sent events from now on, or from after the one that Last-Event-ID names: `event: job` with `{\"guid\", \"queue\", \"state\", \"attempt\", \"at\"}`. `event: lagged` with `{\"missed\": n}` says that a slow or late listener missed n events, or, with null, that nobody knows how many; read what matters from the records. A comment comes at least each 15 s.",
+        about: "Server-sent events of this node from now on, or from after the one that Last-Event-ID names: `event: job` with `{\"guid\", \"queue\", \"state\", \"attempt\", \"at\"}`. `event: lagged` with `{\"missed\": n}` says that a slow or late listener missed n events, or, with null, that nobody knows how many; read what matters from the records. A comment comes at least each 15 s.",
         query: &[
             Parameter { name: "guid", about: "Of this job.", schema: Guid::json_schema },
             IN_QUEUE,
@@ -431,7 +441,8 @@ pub(crate) static ROUTES: &[Route] = &[
         handler: handler!(health::healthz),
         id: "healthz",
         summary: "Whether the daemon lives",
-        answers: &[(200, "It does, and its store answers.", json_of!(health::Health))],
+        about: "It does, too, while its store cannot be reached for a while.",
+        answers: &[(200, "It does.", json_of!(health::Health))],
         problems: &[&STOPPING, &STORE_BROKEN],
         ..PLAIN
     },
@@ -441,7 +452,7 @@ pub(crate) static ROUTES: &[Route] = &[
         id: "readyz",
         summary: "Whether the daemon takes jobs, and how durably",
         answers: &[(200, "It does.", json_of!(health::Ready))],
-        problems: &[&STOPPING, &STORE_BROKEN],
+        problems: &[&STOPPING, &STORE_BROKEN, &STORE_UNAVAILABLE],
         ..PLAIN
     },
     Route {
@@ -518,7 +529,7 @@ impl Route {
             vec![&INVALID_PARAMETER, &BAD_HOST, &HOST_NOT_ALLOWED, &ORIGIN_NOT_ALLOWED];
         let mut also = |more: &[&'static Kind]| kinds.extend(more);
         if self.scope.is_some() {
-            also(&[&UNAUTHORIZED, &FORBIDDEN, &OTHER_USER, &STOPPING, &STORE_BROKEN]);
+            also(&[&UNAUTHORIZED, &FORBIDDEN, &OTHER_USER, &STOPPING, &STORE_BROKEN, &STORE_UNAVAILABLE]);
         }
         if let Some(part) = self.part_name() {
             also(&[&INVALID_PATH, &NO_ROUTE]);

@@ -26,6 +26,7 @@ pub(crate) enum ClientCommand {
     StartNow(StartNowArgs),
     Resolve(ResolveArgs),
     Stats(StatsArgs),
+    Nodes(NodesArgs),
     Watch(WatchArgs),
     #[command(subcommand)]
     Queue(QueueCommand),
@@ -54,6 +55,7 @@ impl ClientCommand {
             Self::StartNow(args) => &args.common,
             Self::Resolve(args) => &args.common,
             Self::Stats(args) => &args.common,
+            Self::Nodes(args) => &args.common,
             Self::Watch(args) => &args.common,
             Self::Queue(command) => command.common(),
         }

@@ -93,7 +93,7 @@ pub(crate) struct RunArgs {
 
     /// The store: a path, or memory; what other runs left pending there is started too [default: one
     /// SQLite file for each run in $XDG_STATE_HOME/sendoff/runs]
-    #[arg(long, value_name = "PATH|memory", env = "SENDOFF_STORE")]
+    #[arg(long, value_name = "PATH|memory", env = "SENDOFF_STORE", hide_env_values = true)]
     pub(crate) store: Option<PathBuf>,
 
     /// Accept no more jobs while less than this many MiB are free beside the store, so that what is
@@ -187,7 +187,13 @@ pub(crate) struct SinkArgs {
 #[command(after_help = BACKUP_HELP)]
 pub(crate) struct BackupArgs {
     /// The store to copy
-    #[arg(long, value_name = "PATH", env = "SENDOFF_STORE", required_unless_present = "name")]
+    #[arg(
+        long,
+        value_name = "PATH",
+        env = "SENDOFF_STORE",
+        hide_env_values = true,
+        required_unless_present = "name"
+    )]
     pub(crate) store: Option<PathBuf>,
 
     /// Without --store: the run whose store to copy, by the name given with --run or the file's path

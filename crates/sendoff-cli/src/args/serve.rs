@@ -161,11 +161,13 @@ Examples:
   sendoff serve --listen 127.0.0.1:8222           and by TCP, with a token (sendoff token create)
   sendoff serve --listen 0.0.0.0:8222 --tls-certificate cert.pem --tls-key key.pem
   sendoff serve --store /srv/jobs.db --socket /run/sendoff/sendoff.sock
+  sendoff serve --store postgres://sendoff@db1,db2/jobs --queues gpu,default
   sendoff config show --listen 127.0.0.1:8222     what it would make of that
 
 When it serves, one line on stdout says where. SIGTERM or Ctrl-C refuses new jobs, lets starts under
 way end and stops; a second one ends at once. SIGHUP reads the configuration and the tokens again.
-Started processes live on.
+Started processes live on. A command line can be seen by others: give a database's password as
+PGPASSWORD, or the URL with it as SENDOFF_STORE.
 
 Exit codes:
   0  stopped as it was told

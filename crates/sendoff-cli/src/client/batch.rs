@@ -85,15 +85,17 @@ async fn send(client: &Client, chunk: Chunk) -> Result<Answered, Failure> {
     let mut verdicts = Vec::with_capacity(chunk.items.len());
     let mut lines = Vec::new();
     if !chunk.body.is_empty() {
-        let call = Call::post("/v1/jobs:batch?atomic=false").body("application/x-ndjson", chunk.body.clone());
+        let call = Call::post("/v1/jobs:batch?atomic=false")
+            .body("application/x-ndjson", chunk.body.clone())
+            .in_lines();
         let answer = client.call(&call).await?;
         answer.success()?;
         for line in answer.body.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
             let line: Line = serde_json::from_slice(line).map_err(|err| strange(&err))?;
             match (line.items, line.problem) {
                 (Some(_), None) => break,
-                (Some(_), Some(problem)) => return Err(told(&problem).failure()),
-                (None, Some(problem)) => lines.push(Verdict::Refused(told(&problem))),
+                (Some(_), Some(problem)) => return Err(Problem::within(&problem).failure()),
+                (None, Some(problem)) => lines.push(Verdict::Refused(Problem::within(&problem))),
                 (None, None) => {
                     let guid = line.guid.ok_or_else(|| strange(&"an item has no guid"))?;
                     lines.push(Verdict::Accepted { guid, created: line.created == true });
@@ -116,13 +118,6 @@ async fn send(client: &Client, chunk: Chunk) -> Result<Answered, Failure> {
         });
     }
     Ok(Answered { chunk, verdicts })
-}
-
-/// The problem within an answer.
-fn told(problem: &Value) -> Problem {
-    let status = problem.get("status").and_then(Value::as_u64).and_then(|status| u16::try_from(status).ok());
-    let status = status.and_then(|status| http::StatusCode::from_u16(status).ok());
-    Problem::of(status.unwrap_or(http::StatusCode::BAD_REQUEST), problem.to_string().as_bytes())
 }
 
 /// The items of the answer to an atomic batch.

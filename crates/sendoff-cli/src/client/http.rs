@@ -14,6 +14,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use sendoff::time::{Clock, SystemClock};
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 use tokio::{task::JoinSet, time::timeout};
 
 use super::{connect::Daemon, problem::Problem};
@@ -45,6 +46,8 @@ pub(super) struct Call {
     headers: HeaderMap,
     /// A second time changes nothing more.
     repeatable: bool,
+    /// The answer comes in lines, of which the last says whether it broke off.
+    in_lines: bool,
     patience: Duration,
 }
 
@@ -63,6 +66,7 @@ impl Call {
             content_type: None,
             headers: HeaderMap::new(),
             repeatable: true,
+            in_lines: false,
             patience: ANSWER,
         }
     }
@@ -91,6 +95,12 @@ impl Call {
     /// A second time might do more than the first.
     pub(super) fn only_once(mut self) -> Self {
         self.repeatable = false;
+        self
+    }
+
+    /// Its answer is one line for each item, and a last one.
+    pub(super) fn in_lines(mut self) -> Self {
+        self.in_lines = true;
         self
     }
 
@@ -130,8 +140,19 @@ impl Answer {
         (!self.status.is_success()).then(|| Problem::of(self.status, &self.body))
     }
 
+    /// The problem at which an answer in lines broke off.
+    fn broke_off(&self) -> Option<Problem> {
+        let last = self.body.split(|&byte| byte == b'\n').rfind(|line| !line.is_empty())?;
+        let last: Value = serde_json::from_slice(last).ok()?;
+        last.get("items").and(last.get("problem")).map(Problem::within)
+    }
+
     /// How long to wait before the call is worth repeating, if it is.
     fn pause(&self, call: &Call, pause: Duration) -> Option<Duration> {
+        if call.in_lines && self.status.is_success() {
+            let passing = ["busy", "stopping", "store_unavailable", "commit_unknown"];
+            return self.broke_off().filter(|problem| passing.contains(&problem.kind())).map(|_| pause);
+        }
         if self.status != StatusCode::SERVICE_UNAVAILABLE && self.status != StatusCode::TOO_MANY_REQUESTS {
             return None;
         }

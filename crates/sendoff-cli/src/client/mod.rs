@@ -8,6 +8,7 @@ mod events;
 mod http;
 mod jobs;
 mod list;
+mod nodes;
 mod output;
 mod problem;
 mod queue;
@@ -38,6 +39,7 @@ pub(crate) async fn run(command: ClientCommand) -> Result<ExitCode, Failure> {
         ClientCommand::StartNow(args) => jobs::start_now(&client, output, args).await,
         ClientCommand::Resolve(args) => jobs::resolve(&client, output, args).await,
         ClientCommand::Stats(args) => stats::run(&client, output, args).await,
+        ClientCommand::Nodes(args) => nodes::run(&client, output, args).await,
         ClientCommand::Watch(args) => watch::run(&client, output, args).await,
         ClientCommand::Queue(command) => queue::run(&client, output, command).await,
     };

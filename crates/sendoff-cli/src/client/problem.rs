@@ -37,6 +37,14 @@ impl Problem {
         }
     }
 
+    /// The problem within an answer.
+    pub(super) fn within(problem: &Value) -> Self {
+        let status = problem.get("status").and_then(Value::as_u64);
+        let status = status.and_then(|status| u16::try_from(status).ok());
+        let status = status.and_then(|status| StatusCode::from_u16(status).ok());
+        Self::of(status.unwrap_or(StatusCode::BAD_REQUEST), problem.to_string().as_bytes())
+    }
+
     /// Its stable name.
     pub(super) fn kind(&self) -> &str {
         self.uri.rsplit('/').next().unwrap_or("")

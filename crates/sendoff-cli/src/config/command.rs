@@ -33,14 +33,14 @@ pub(crate) fn show(args: &ConfigShowArgs) -> Result<ExitCode, Failure> {
         let mut all = Map::new();
         for entry in &loaded.entries {
             let origin = origin(entry, &loaded);
-            all.insert(entry.key.name.to_owned(), json!({ "value": entry.value, "origin": origin }));
+            all.insert(entry.key.name.to_owned(), json!({ "value": entry.shown(), "origin": origin }));
         }
         out::json(&all)?;
     } else {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
         for entry in &loaded.entries {
-            table.add_row([entry.key.name.to_owned(), words(&entry.value), origin(entry, &loaded)]);
+            table.add_row([entry.key.name.to_owned(), words(&entry.shown()), origin(entry, &loaded)]);
         }
         out::line(&table.trim_fmt())?;
     }

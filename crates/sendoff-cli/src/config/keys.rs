@@ -27,12 +27,39 @@ const fn live(name: &'static str, kind: Kind, default: &'static str, help: &'sta
 const LOOPBACK: &str = "127.0.0.0/8,::1/128";
 
 /// The table, in the order in which it is shown.
-pub(crate) static KEYS: [Key; 32] = [
+pub(crate) static KEYS: [Key; 36] = [
     fixed(
         "store",
-        Kind::Path,
+        Kind::Store,
         "",
-        "Where jobs are kept: a path, or memory [default: sendoff/sendoff.db in $XDG_STATE_HOME]",
+        "Where jobs are kept: a path, memory, or postgres://… for a database that many nodes share \
+         [default: sendoff/sendoff.db in $XDG_STATE_HOME]",
+    ),
+    fixed(
+        "queues",
+        Kind::List(&Kind::Queue),
+        "",
+        "On PostgreSQL: a queue whose jobs this node starts; it takes jobs for all; may be given often \
+         [default: all queues]",
+    ),
+    fixed(
+        "poll_interval",
+        Kind::Wait,
+        "",
+        "On PostgreSQL: how long to go at most without looking for jobs that other nodes stored [default: 5s]",
+    ),
+    fixed(
+        "poll_only",
+        Kind::Switch,
+        "false",
+        "On PostgreSQL: rely on looking alone, without LISTEN and NOTIFY, which some poolers do not pass on",
+    ),
+    fixed(
+        "allow_async_failover",
+        Kind::Switch,
+        "false",
+        "On PostgreSQL with several hosts and no synchronous standby: accept at_most_once jobs all the same, \
+         though a failover may make one start twice",
     ),
     fixed(
         "socket",

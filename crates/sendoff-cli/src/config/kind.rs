@@ -14,6 +14,10 @@ use url::Url;
 pub(crate) enum Kind {
     Text,
     Path,
+    /// A path, or the URL of a database. Not shown where it is wrong.
+    Store,
+    /// A queue's name.
+    Queue,
     /// A path that means the same from everywhere.
     Absolute,
     Switch,
@@ -39,6 +43,8 @@ impl Kind {
         match self {
             Self::Text => "a text".into(),
             Self::Path => "a path, in quotes".into(),
+            Self::Store => "a path or a postgres:// URL, in quotes".into(),
+            Self::Queue => "a queue's name of 1 to 100 letters, digits, _, -, : or .".into(),
             Self::Absolute => "an absolute path, in quotes".into(),
             Self::Switch => "true or false".into(),
             Self::Count { least } => format!("a whole number, at least {least}"),
@@ -68,7 +74,8 @@ impl Kind {
                 let number = text.parse::<u64>().ok().filter(|number| *number >= least && *number < 1 << 40);
                 return number.map(Value::from).ok_or_else(|| self.wrong(text));
             }
-            Self::Text | Self::Path => !text.is_empty() && !text.contains('\0'),
+            Self::Text | Self::Path | Self::Store => !text.is_empty() && !text.contains('\0'),
+            Self::Queue => is_queue(text),
             Self::Absolute => text.starts_with('/') && !text.contains('\0'),
             Self::Time => text.parse::<Span>().is_ok(),
             Self::Wait => text.parse::<Span>().is_ok_and(|span| !span.duration().is_zero()),
@@ -111,4 +118,9 @@ impl Kind {
     fn not(self, found: &str) -> String {
         format!("expected {}, found {found}", self.expected())
     }
+}
+
+fn is_queue(name: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | ':' | '.');
+    (1..=100).contains(&name.len()) && !name.starts_with('.') && name.chars().all(fits)
 }

@@ -2,6 +2,7 @@
 //! knows where it comes from.
 
 mod command;
+mod database;
 mod file;
 mod keys;
 mod kind;
@@ -15,7 +16,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 pub(crate) use command::{check, show};
+pub(crate) use database::DatabaseUrl;
 pub(crate) use keys::{KEYS, Key};
+use kind::Kind;
 pub(crate) use settings::{Quiet, Settings};
 
 use crate::{failure::Failure, run::Place};
@@ -23,7 +26,11 @@ use crate::{failure::Failure, run::Place};
 /// All of it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub(crate) struct Config {
-    store: PathBuf,
+    pub(crate) store: Place,
+    pub(crate) queues: Vec<String>,
+    pub(crate) poll_interval: Option<Span>,
+    pub(crate) poll_only: bool,
+    pub(crate) allow_async_failover: bool,
     socket: PathBuf,
     pub(crate) listen: Vec<SocketAddr>,
     pub(crate) insecure: bool,
@@ -84,10 +91,6 @@ impl Limits {
 }
 
 impl Config {
-    pub(crate) fn place(&self) -> Place {
-        Place::given(&self.store)
-    }
-
     /// The unix socket's path, if there is to be one.
     pub(crate) fn socket(&self) -> Option<&PathBuf> {
         Some(&self.socket).filter(|path| path.as_os_str() != "none")
@@ -102,9 +105,26 @@ impl Config {
         Policy { everyone: self.allow.clone(), local: self.allow_local.clone() }
     }
 
+    /// Keys that mean nothing to the store that is chosen.
+    fn misplaced(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        const FLEET: &str = "is for nodes that share a PostgreSQL database (store = \"postgres://…\")";
+        const DISK: &str = "is about the disk beside an embedded store, and PostgreSQL minds its own";
+        let fleet = matches!(self.store, Place::Postgres(_));
+        [
+            ("queues", !fleet && !self.queues.is_empty(), FLEET),
+            ("poll_interval", !fleet && self.poll_interval.is_some(), FLEET),
+            ("poll_only", !fleet && self.poll_only, FLEET),
+            ("allow_async_failover", !fleet && self.allow_async_failover, FLEET),
+            ("keep_free", fleet && self.keep_free.is_some(), DISK),
+        ]
+        .into_iter()
+        .filter_map(|(key, wrong, why)| wrong.then_some((key, why)))
+    }
+
     /// What no single key can tell.
     fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
+        faults.extend(self.misplaced().map(|(key, why)| format!("{key}: {why}; leave it out")));
         if self.tls.certificate.is_some() != self.tls.key.is_some() {
             faults.push("tls.certificate and tls.key go together: give both or none".to_owned());
         }
@@ -139,11 +159,25 @@ pub(crate) enum Origin {
 }
 
 /// A value of a key.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub(crate) struct Entry {
     pub(crate) key: &'static Key,
     pub(crate) value: Value,
     pub(crate) origin: Origin,
+}
+
+impl Entry {
+    /// The value without a password.
+    fn shown(&self) -> Value {
+        let url = self.value.as_str().filter(|_| self.key.kind == Kind::Store).and_then(DatabaseUrl::given);
+        url.map_or_else(|| self.value.clone(), |url| url.to_string().into())
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {} ({:?})", self.key.name, self.shown(), self.origin)
+    }
 }
 
 /// A configuration and where each value of it comes from.

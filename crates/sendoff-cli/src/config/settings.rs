@@ -116,7 +116,9 @@ fn argument(key: &'static Key) -> Arg {
         _ if matches!(key.kind, Kind::Switch) => key.help.to_owned(),
         default => format!("{} [default: {default}]", key.help),
     };
-    let argument = Arg::new(key.name).long(key.flag()).env(key.variable()).help(help);
+    // The URL of a database may hold a password.
+    let secret = key.kind == Kind::Store;
+    let argument = Arg::new(key.name).long(key.flag()).env(key.variable()).hide_env_values(secret).help(help);
     let heading = match key.table() {
         "limits" => "Limits",
         "tls" => "TLS",
@@ -149,6 +151,8 @@ fn kinded(argument: Arg, kind: Kind) -> Arg {
 fn word(kind: Kind) -> &'static str {
     match kind {
         Kind::Path | Kind::Absolute => "PATH",
+        Kind::Store => "PATH|URL",
+        Kind::Queue => "QUEUE",
         Kind::Count { .. } => "N",
         Kind::Time | Kind::Wait => "TIME",
         Kind::Address => "ADDR",

@@ -26,6 +26,7 @@ use crate::{
 pub(crate) fn open(args: &RunArgs, place: &Place) -> Result<Arc<dyn Store>, Failure> {
     place.prepare()?;
     match place {
+        Place::Postgres(_) => Err(shared()),
         Place::Memory => Ok(Arc::new(MemoryStore::new())),
         Place::File(path) => {
             let mut options = SqliteOptions::default();
@@ -36,6 +37,23 @@ pub(crate) fn open(args: &RunArgs, place: &Place) -> Result<Arc<dyn Store>, Fail
             let store = SqliteStore::open(path, options).map_err(|err| store_failure(path, &err))?;
             Ok(Arc::new(store))
         }
+    }
+}
+
+/// A run owns its store.
+fn shared() -> Failure {
+    Failure::usage(
+        "--store: a run keeps a store of its own, a path or memory; jobs for a fleet on PostgreSQL go to one of \
+         its daemons, with `sendoff batch FILE --url …`",
+    )
+}
+
+/// Where the run keeps its jobs, if it may.
+pub(crate) fn place(args: &RunArgs, name: &str) -> Result<Place, Failure> {
+    match args.store.as_deref().map(Place::given) {
+        Some(Place::Postgres(_)) => Err(shared()),
+        Some(place) => Ok(place),
+        None => Place::of_run(name),
     }
 }
 
@@ -59,6 +77,7 @@ pub(crate) fn failure(place: &Place, err: &sendoff::Error) -> Failure {
     match place {
         Place::File(path) => store_failure(path, err),
         Place::Memory => Failure::store(err.to_string()),
+        Place::Postgres(url) => Failure::store(format!("{url}: {err}")),
     }
 }
 

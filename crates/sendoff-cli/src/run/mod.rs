@@ -39,7 +39,7 @@ use self::{
 const FULL_PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) use self::{
-    engine::store_failure,
+    engine::{failure, store_failure},
     lines::{Line, Lines, Reached},
     place::Place,
     program::Lookup,

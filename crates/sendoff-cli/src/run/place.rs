@@ -6,32 +6,46 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::position::hex;
-use crate::failure::Failure;
+use crate::{config::DatabaseUrl, failure::Failure};
 
-/// Where a run keeps its jobs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where jobs are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(from = "PathBuf")]
 pub(crate) enum Place {
     /// Nowhere but in memory.
     Memory,
     /// In this file.
     File(PathBuf),
+    /// In this database.
+    Postgres(DatabaseUrl),
+}
+
+impl From<PathBuf> for Place {
+    fn from(store: PathBuf) -> Self {
+        Self::given(&store)
+    }
 }
 
 impl Place {
     /// The file, if it is one.
     pub(crate) fn path(&self) -> Option<&Path> {
         match self {
-            Self::Memory => None,
+            Self::Memory | Self::Postgres(_) => None,
             Self::File(path) => Some(path),
         }
     }
 
     /// What `--store` says.
     pub(crate) fn given(store: &Path) -> Self {
-        if store == Path::new("memory") { Self::Memory } else { Self::File(store.into()) }
+        match store.to_str().and_then(DatabaseUrl::given) {
+            Some(url) => Self::Postgres(url),
+            None if store == Path::new("memory") => Self::Memory,
+            None => Self::File(store.into()),
+        }
     }
 
     /// The default for the run of this name.
@@ -42,7 +56,7 @@ impl Place {
     /// Whether a store is there already.
     pub(crate) fn exists(&self) -> bool {
         match self {
-            Self::Memory => false,
+            Self::Memory | Self::Postgres(_) => false,
             Self::File(path) => path.exists(),
         }
     }
@@ -68,6 +82,7 @@ impl std::fmt::Display for Place {
         match self {
             Self::Memory => f.write_str("memory"),
             Self::File(path) => path.display().fmt(f),
+            Self::Postgres(url) => url.fmt(f),
         }
     }
 }

@@ -50,10 +50,7 @@ pub(crate) async fn prepare(args: &RunArgs) -> Result<(Prepared, Rest), Failure>
     let input = Input::of(args)?;
     let name = input.name.clone().unwrap_or_else(Input::passing_name);
     let key = format!("run:{name}");
-    let place = match &args.store {
-        Some(store) => Place::given(store),
-        None => Place::of_run(&name)?,
-    };
+    let place = engine::place(args, &name)?;
     let kept = [args.file.as_deref(), args.each_line.as_deref(), place.path()];
     let kept: Vec<&Path> = kept.into_iter().flatten().collect();
     let records = args.records.as_deref().map(|to| Records::create(to, &kept)).transpose()?;

@@ -9,16 +9,18 @@ use sendoff::{
     store::{MemoryStore, SqliteOptions, SqliteStore},
 };
 
+use super::database;
 use crate::{
     api::Metrics,
     config::Config,
     failure::Failure,
-    run::{Place, store_failure},
+    run::{self, Place, store_failure},
 };
 
-/// Opens the store: whoever holds it is the daemon.
-pub(super) fn open(config: &Config) -> Result<Arc<dyn Store>, Failure> {
-    let path = match config.place() {
+/// Opens the store: whoever holds it is the daemon, but where many share it.
+pub(super) async fn open(config: &Config) -> Result<Arc<dyn Store>, Failure> {
+    let path = match &config.store {
+        Place::Postgres(url) => return database::open(url, config).await,
         Place::Memory => {
             tracing::warn!("the store is in memory: nothing that is acknowledged survives this process");
             return Ok(Arc::new(MemoryStore::new()));
@@ -34,7 +36,7 @@ pub(super) fn open(config: &Config) -> Result<Arc<dyn Store>, Failure> {
         options.keep_free_bytes = mebibytes << 20;
         options.keep_free_percent = 100;
     }
-    Ok(Arc::new(SqliteStore::open(&path, options).map_err(|err| store_failure(&path, &err))?))
+    Ok(Arc::new(SqliteStore::open(path, options).map_err(|err| store_failure(path, &err))?))
 }
 
 /// Starts the scheduler, and with it what is due in the store.
@@ -47,10 +49,7 @@ pub(super) async fn start(
     let builder = starters(config, policy).map_err(|err| Failure::usage(err.to_string()))?;
     let builder = builder.store(store).max_in_flight(config.limits.max_in_flight).observer(metrics);
     let started = builder.start().await;
-    started.map_err(|err| match config.place() {
-        Place::File(path) => store_failure(&path, &err),
-        Place::Memory => Failure::store(err.to_string()),
-    })
+    started.map_err(|err| run::failure(&config.store, &err))
 }
 
 fn starters(config: &Config, policy: SharedPolicy) -> sendoff::Result<Builder> {

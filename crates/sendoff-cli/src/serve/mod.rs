@@ -4,6 +4,7 @@ mod accept;
 mod body;
 mod connection;
 mod crowd;
+mod database;
 mod engine;
 mod gate;
 mod listen;
@@ -47,8 +48,12 @@ pub(crate) async fn run(args: ServeArgs) -> Result<ExitCode, Failure> {
     let tls = Tls::load(&config)?;
     let keyring = Arc::new(Keyring::open(config.tokens.clone())?);
     // Bringing a large store up to date may take longer than a service manager waits.
-    notify::tell(&[NotifyState::ExtendTimeoutUsec(OPENING)]);
-    let store = engine::open(&config)?;
+    notify::tell(&[NotifyState::ExtendTimeoutUsec(OPENING), NotifyState::Status("opening the store")]);
+    let store = tokio::select! {
+        store = engine::open(&config) => store?,
+        () = until_told_to_stop(&mut signals) => return Ok(Exit::Ok.into()),
+    };
+    let fleet = store.fleet();
     let doors = doors(&config, tls.as_ref())?;
     let policy = SharedPolicy::new(config.policy())
         .hint("the daemon's configuration says what is, under [allow] and [allow_local]");
@@ -56,7 +61,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<ExitCode, Failure> {
     let scheduler = engine::start(&config, store, policy.clone(), metrics.clone()).await?;
     let live = Live::new(loaded);
     let server = Arc::new(Server {
-        api: Api::new(scheduler.clone(), metrics),
+        api: Api::new(scheduler.clone(), metrics, fleet),
         gate: Gate::new(live.clone(), keyring.clone()),
         live: live.clone(),
     });
@@ -98,7 +103,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<ExitCode, Failure> {
             tracing::info!("stopped");
             Ok(Exit::Ok.into())
         }
-        () = stop_again(&mut signals) => Err(Failure::not_all(
+        () = until_told_to_stop(&mut signals) => Err(Failure::not_all(
             "ended at once, with starts under way; they count as interrupted by a crash",
         )),
     }
@@ -120,7 +125,7 @@ async fn until_stopped(signals: &mut Signals, scheduler: &Scheduler, reload: &Re
     }
 }
 
-async fn stop_again(signals: &mut Signals) {
+async fn until_told_to_stop(signals: &mut Signals) {
     while signals.received().await != Received::Stop {}
 }
 
@@ -142,7 +147,7 @@ fn announce(args: &ServeArgs, config: &Config, scheduler: &Scheduler, doors: &[D
     let urls = doors.iter().filter_map(Door::address).map(|address| format!("{scheme}://{address}"));
     let urls: Vec<_> = urls.collect();
     let socket = config.socket().map(|path| path.display().to_string());
-    let (store, durability) = (config.place().to_string(), scheduler.durability());
+    let (store, durability) = (config.store.to_string(), scheduler.durability());
     if args.output.json {
         return out::json(&json!({
             "store": store, "durability": durability, "socket": socket, "listen": urls

@@ -99,6 +99,19 @@ fn a_lost_answer_submits_nothing_twice_and_counts_as_new() {
 }
 
 #[test]
+fn a_piece_that_met_a_store_out_of_reach_is_sent_again() {
+    let place = Place::new();
+    let away = json!({"type": "/problems/store_unavailable", "status": 503, "detail": "away"});
+    let fake = Fake::of(&place, move |asked, before| match before {
+        0 => ok(json!({"problem": away, "items": 0})),
+        _ => accept(asked),
+    });
+    place.write("jobs", simulated(2));
+    place.run(["batch", "jobs"]).code(0).stdout_has("2 jobs accepted");
+    assert_eq!(fake.asked()[0].body, fake.asked()[1].body);
+}
+
+#[test]
 fn an_answer_that_breaks_off_ends_it_and_says_what_was_accepted() {
     let place = Place::new();
     let _fake = Fake::of(&place, |asked, before| match before {

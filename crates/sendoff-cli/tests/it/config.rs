@@ -50,6 +50,53 @@ fn everything_that_is_wrong_is_said() {
     place.run(["config", "show", "--connections", "0"]).code(2).stderr_has("at least 1, found \"0\"");
 }
 
+#[test]
+fn a_database_is_shown_without_its_password() {
+    let place = Place::new();
+    let url = "postgres://u:hush@a:5432,b/jobs?sslmode=require";
+    place.write("conf", format!("store = '{url}'\nqueues = ['gpu', 'default']\npoll_interval = '2s'\n"));
+    let shown = place.run(["config", "show", "--config", "conf", "--json"]).code(0).json();
+    assert_eq!(shown["store"]["value"], "postgres://u:…@a:5432,b/jobs?sslmode=require");
+    assert_eq!(shown["queues"]["value"], serde_json::json!(["gpu", "default"]));
+    for args in [["config", "show"], ["serve", "--help"], ["run", "--help"], ["backup", "--help"]] {
+        let mut command = place.command(args);
+        command.env("SENDOFF_STORE", url);
+        let ended = place.spawn(command).end().code(0);
+        assert!(!(ended.stdout + &ended.stderr).contains("hush"), "{args:?}");
+    }
+}
+
+#[test]
+fn what_the_chosen_store_has_no_use_for_is_refused() {
+    let place = Place::new();
+    for (flags, key) in [
+        (&["--queues", "gpu"][..], "queues"),
+        (&["--poll-interval", "1s"], "poll_interval"),
+        (&["--poll-only"], "poll_only"),
+        (&["--allow-async-failover"], "allow_async_failover"),
+        (&["--keep-free", "1", "--store", "postgres://h/db"], "keep_free"),
+    ] {
+        place.run([&["serve"], flags].concat()).code(2).stderr_has(&format!("{key}: is "));
+    }
+    place
+        .run(["serve", "--queues", "a b", "--store", "postgres://h/db"])
+        .code(2)
+        .stderr_has("a queue's name");
+}
+
+#[test]
+fn a_database_is_no_store_of_other_commands() {
+    let place = Place::new();
+    let url = "postgresql://u:hush@h/db";
+    for (args, words) in [
+        (&["run", "-", "--store", url][..], "sendoff batch FILE --url"),
+        (&["backup", "--store", url, "copy"], "pg_dump"),
+    ] {
+        let ended = place.run(args).code(2);
+        assert!(ended.stderr.contains(words) && !ended.stderr.contains("hush"), "{}", ended.stderr);
+    }
+}
+
 /// What the documentation says of each key is what the program says.
 #[test]
 fn every_key_is_documented() {

@@ -32,6 +32,7 @@ pub(crate) const COMMANDS: [&str; 37] = [
     "start-now",
     "resolve",
     "stats",
+    "nodes",
     "watch",
     "queue",
     "queue list",

@@ -65,6 +65,10 @@ struct LaneState {
     /// A refill is under way; `dropped` if a job was left out of `ready` since it began.
     refilling: bool,
     dropped: bool,
+    /// Nothing was claimed since the last refill.
+    fruitless: bool,
+    /// In a fleet: the last refill helped nothing, so that another one waits for news.
+    resting: bool,
     place: Place,
     /// The gate whose free permit this lane was called for, to be passed on if it is not used.
     called_by: Option<GateKey>,
@@ -110,6 +114,12 @@ pub(super) enum Load {
 pub(super) struct Board {
     max_in_flight: usize,
     configured: BTreeMap<Arc<str>, QueueLimits>,
+    /// Whether other nodes take from the same lanes.
+    shared: bool,
+    /// The queues that this node serves; none: all.
+    served: Option<BTreeSet<Arc<str>>>,
+    /// Queues whose limits in the fleet are used up, and until when they rest.
+    held: BTreeMap<Arc<str>, Duration>,
     /// Claims under way and attempts whose outcome is not stored yet.
     in_flight: usize,
     lanes: Slab<LaneState>,
@@ -141,6 +151,9 @@ impl Board {
         Self {
             max_in_flight: limits.max_in_flight,
             configured: limits.queues,
+            shared: false,
+            served: None,
+            held: BTreeMap::new(),
             in_flight: 0,
             lanes: Slab::new(),
             lane_keys: BTreeMap::new(),
@@ -156,6 +169,12 @@ impl Board {
         }
     }
 
+    /// From now on other nodes work on the same jobs, and this one serves these queues only.
+    pub(super) fn share(&mut self, served: Option<BTreeSet<Arc<str>>>) {
+        self.shared = true;
+        self.served = served;
+    }
+
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight
     }
@@ -165,9 +184,13 @@ impl Board {
         self.lanes.is_empty()
     }
 
-    /// Whether the lane's starter is one of this scheduler's.
+    /// Whether the lane's starter is one of this scheduler's, and its queue is served here.
     pub(super) fn knows(&self, lane: &Lane) -> bool {
-        self.starter_gates.contains_key(&lane.starter)
+        self.starter_gates.contains_key(&lane.starter) && self.serves(&lane.queue)
+    }
+
+    pub(super) fn serves(&self, queue: &str) -> bool {
+        self.served.as_ref().is_none_or(|served| served.contains(queue))
     }
 
     /// Lanes that run short, with how many due jobs to ask the store for. Each is then refilling.
@@ -197,7 +220,11 @@ impl Board {
         lane.truncated = true;
         // A refill under way does not show them either: another one is needed.
         lane.dropped = lane.refilling;
-        self.check_short(key);
+        lane.resting = false;
+        // In a fleet this comes again and again: a lane that has some jobs is refilled as they go.
+        if !self.shared || lane.ready.len() < LANE_MIN {
+            self.check_short(key);
+        }
     }
 
     /// A due job.
@@ -206,6 +233,7 @@ impl Board {
         let cap = self.lane_cap();
         let rank = rank(header);
         let lane = &mut self.lanes[key];
+        lane.resting = false;
         // In a lane whose tail is only in the store, a job behind the tail stays there as well.
         // While a refill is under way its snapshot may be older than this job: keep it.
         if lane.truncated && !lane.refilling && lane.ready.last().is_none_or(|last| rank > *last) {
@@ -228,6 +256,9 @@ impl Board {
         let lane = &mut self.lanes[key];
         lane.refilling = false;
         lane.truncated = !complete || lane.dropped;
+        // Others may have taken them all, or they may be in flight here still.
+        lane.resting = self.shared && !lane.dropped && (lane.fruitless || ranks.is_empty());
+        lane.fruitless = true;
         lane.ready.extend(ranks);
         self.update_head(key);
         self.check_short(key);
@@ -306,6 +337,10 @@ impl Board {
         let lane = &mut self.lanes[key];
         lane.claiming -= 1;
         lane.in_flight += 1;
+        lane.fruitless = false;
+        if std::mem::take(&mut lane.resting) {
+            self.check_short(key);
+        }
     }
 
     /// A claim was lost or failed, or an admitted job was not inserted: all its permits come back.
@@ -413,8 +448,40 @@ impl Board {
         self.configured.get(queue).is_some_and(|limits| limits.paused)
     }
 
+    /// Whether the queue has any limits.
+    pub(super) fn is_limited(&self, queue: &str) -> bool {
+        self.configured.get(queue).is_some_and(|limits| *limits != QueueLimits::default())
+    }
+
+    /// The queue's limits in the fleet are used up: it takes no turn until then.
+    pub(super) fn hold(&mut self, queue: &Arc<str>, until: Duration) {
+        self.held.insert(queue.clone(), until);
+    }
+
+    pub(super) fn is_held(&self, queue: &str, now: Duration) -> bool {
+        self.held.get(queue).is_some_and(|until| now < *until)
+    }
+
+    /// An attempt of this queue is over in the store as well: if the queue was full in the fleet,
+    /// there is a place again. (One that was held for its rate alone has to wait all the same.)
+    pub(super) fn unhold(&mut self, queue: &str) {
+        if self.held.is_empty() {
+            return;
+        }
+        let full = self.configured.get(queue).is_some_and(|limits| limits.max_in_flight.is_some());
+        if full && self.held.remove(queue).is_some() {
+            self.queue_keys.get(queue).copied().into_iter().for_each(|key| self.enter_ring(key));
+        }
+    }
+
     /// Lets in whom time has made ready, and says when to look again.
     pub(super) fn tick(&mut self, now: Duration) {
+        let over: Vec<_> =
+            self.held.iter().filter(|(_, until)| **until <= now).map(|(queue, _)| queue.clone()).collect();
+        for queue in over {
+            self.held.remove(&queue);
+            self.queue_keys.get(&queue).copied().into_iter().for_each(|key| self.enter_ring(key));
+        }
         while let Some(&(at, queue)) = self.rate_wakes.first().filter(|(at, _)| *at <= now) {
             self.rate_wakes.remove(&(at, queue));
             if self.queues.contains(queue) {
@@ -434,7 +501,7 @@ impl Board {
     pub(super) fn next_wake(&self) -> Option<Duration> {
         let rate = self.rate_wakes.first().map(|(at, _)| *at);
         let gate = self.gate_wakes.first().map(|(at, _)| *at);
-        rate.into_iter().chain(gate).min()
+        rate.into_iter().chain(gate).chain(self.held.values().copied()).min()
     }
 
     /// Brings the lane's place among its queue's heads up to date with its first ready job.
@@ -469,7 +536,7 @@ impl Board {
     fn check_short(&mut self, key: LaneKey) {
         let low = self.lane_cap() / 2;
         let lane = &self.lanes[key];
-        if lane.truncated && !lane.refilling && lane.ready.len() < low {
+        if lane.truncated && !lane.refilling && !lane.resting && lane.ready.len() < low {
             self.short.insert(key);
         }
     }

@@ -22,19 +22,19 @@ impl Default for Limits {
 /// A rate's state: the generic cell rate algorithm (ITU-T I.371), which needs one instant per
 /// queue. Times are those of [`Clock::elapsed`](crate::time::Clock::elapsed).
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct RateState {
+pub(crate) struct RateState {
     theoretical_arrival: Duration,
 }
 
 impl RateState {
     /// When the next start may begin; in the past if it may begin now.
-    pub(super) fn next(&self, rate: &Rate) -> Duration {
+    pub(crate) fn next(&self, rate: &Rate) -> Duration {
         let tolerance = interval(rate).saturating_mul(rate.burst.saturating_sub(1));
         self.theoretical_arrival.saturating_sub(tolerance)
     }
 
     /// Counts a start at `now`.
-    pub(super) fn take(&mut self, rate: &Rate, now: Duration) {
+    pub(crate) fn take(&mut self, rate: &Rate, now: Duration) {
         self.theoretical_arrival = self.theoretical_arrival.max(now).saturating_add(interval(rate));
     }
 

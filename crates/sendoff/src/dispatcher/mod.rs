@@ -2,6 +2,8 @@
 //! events at the same instants give the same actions. It names no starter and no store.
 
 mod board;
+mod event;
+mod fleet;
 mod gate;
 mod limits;
 mod outcome;
@@ -13,97 +15,32 @@ mod world;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-pub(crate) use limits::Limits;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use limits::RateState;
 
 pub(crate) use board::StarterLimits;
+pub(crate) use event::{Action, AttemptEnd, Event, Now, Verdict};
+pub(crate) use fleet::Sharing;
+pub(crate) use limits::Limits;
 pub(crate) use outcome::Backoff;
 
 use crate::{
-    job::{Header, JobId, Lane, QueueLimits, Receipt},
-    ports::{Claimed, Settled, Settlement, StartError, StartErrorClass},
-    state::{Begun, Outcome, POISON_CRASHES, State},
+    job::{Header, JobId, Lane},
+    ports::{Claimed, Settled, Settlement, StartErrorClass, Wanted},
+    state::{Outcome, POISON_CRASHES, State},
     time::Timestamp,
 };
 use board::{Board, LaneKey, Load};
+use fleet::Others;
 use window::{Ask, Window};
 
 /// The wait after a store failed to do what was asked, doubled each time in a row.
 const STORE_PAUSE: Duration = Duration::from_millis(50);
 const STORE_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// A queue whose limits in the fleet are used up rests at least so long.
+const HELD_MIN: Duration = Duration::from_millis(10);
 /// Pending jobs past their deadline that are ended at once.
 const EXPIRE_ROWS: usize = 1_000;
-
-/// The two clocks at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Now {
-    /// Decides what is due.
-    pub(crate) wall: Timestamp,
-    /// Measures rates and pauses; never steps.
-    pub(crate) elapsed: Duration,
-}
-
-/// What has happened.
-#[derive(Debug, Clone)]
-pub(crate) enum Event {
-    /// Jobs were submitted and are pending. `deadline` is the earliest of theirs.
-    Inserted { pending: Vec<Header>, deadline: Option<Timestamp> },
-    /// Jobs were submitted and claimed in one, with permits from [`Dispatcher::admit`].
-    InsertedClaimed(Vec<Arc<Claimed>>),
-    /// Permits from [`Dispatcher::admit`] are not needed after all.
-    Withdrawn(Vec<Arc<Lane>>),
-    /// The answer to [`Action::Claim`]; in its order.
-    Claimed { ids: Vec<JobId>, claims: Vec<Option<Arc<Claimed>>> },
-    /// [`Action::Claim`] failed and changed nothing.
-    ClaimFailed(Vec<JobId>),
-    /// Attempts have ended.
-    Ended(Vec<AttemptEnd>),
-    /// The answer to [`Action::Settle`]; in its order.
-    Settled { settlements: Vec<Settlement>, verdicts: Vec<Settled> },
-    /// [`Action::Settle`] failed.
-    SettleFailed(Vec<Settlement>),
-    /// A job's time was changed by a caller, or it is pending again.
-    Rescheduled { header: Header, deadline: Option<Timestamp> },
-    /// The answer to [`Action::Due`]; none if it failed.
-    Due(Option<Vec<Header>>),
-    /// The answer to [`Action::Lanes`]; none if it failed.
-    Lanes(Option<Vec<Arc<Lane>>>),
-    /// The answer to [`Action::Ready`]; none if it failed.
-    Ready { lane: Arc<Lane>, limit: usize, headers: Option<Vec<Header>> },
-    /// The answer to [`Action::Expire`]: the next deadline; `Err` if it failed.
-    Expired(Result<Option<Timestamp>, ()>),
-    /// Started things of this starter have ended.
-    RunEnded(Arc<str>),
-    /// A queue's limits were changed.
-    QueueLimits(Arc<str>, QueueLimits),
-    /// How many starts may be in flight at once was changed.
-    MaxInFlight(usize),
-    /// Time has passed.
-    Tick,
-    /// Start nothing any more.
-    Stop,
-}
-
-/// The end of an attempt, as the driver saw it.
-#[derive(Debug, Clone)]
-pub(crate) struct AttemptEnd {
-    pub(crate) id: JobId,
-    /// When it began, and that instant plus what elapsed since; none if it did not begin.
-    pub(crate) begun: Option<(Begun, Timestamp)>,
-    pub(crate) result: Result<Receipt, StartError>,
-    pub(crate) backoff: Backoff,
-}
-
-/// What to do; each is answered by an event.
-#[derive(Debug, Clone)]
-pub(crate) enum Action {
-    Claim(Vec<JobId>),
-    Start(Arc<Claimed>),
-    Settle(Vec<Settlement>),
-    Due { after: (Timestamp, JobId), limit: usize },
-    Lanes { after: Option<Arc<Lane>>, limit: usize },
-    Ready { lane: Arc<Lane>, until: Timestamp, limit: usize },
-    Expire { limit: usize },
-}
 
 #[derive(Debug)]
 struct InFlight {
@@ -127,6 +64,8 @@ pub(crate) struct Dispatcher {
     /// Due jobs that must be started with nothing else in flight.
     alone: BTreeMap<JobId, Header>,
     alone_in_flight: Option<JobId>,
+    /// The other nodes, in a fleet.
+    others: Option<Others>,
     /// Outcomes that the store did not take yet.
     unsettled: Vec<Settlement>,
     store_failures: u32,
@@ -150,6 +89,7 @@ impl Dispatcher {
             in_flight: BTreeMap::new(),
             alone: BTreeMap::new(),
             alone_in_flight: None,
+            others: None,
             unsettled: Vec::new(),
             store_failures: 0,
             store_retry_at: None,
@@ -175,7 +115,7 @@ impl Dispatcher {
         let due = run_at <= now.wall && deadline.is_none_or(|deadline| now.wall < deadline);
         let free = !self.stopping && self.alone.is_empty() && self.alone_in_flight.is_none();
         let known = !self.window.is_listing() && self.store_retry_at.is_none();
-        due && free && known && self.board.admit(lane, now.elapsed)
+        due && free && known && self.may_admit(&lane.queue) && self.board.admit(lane, now.elapsed)
     }
 
     /// Takes note of an event and says what to do.
@@ -186,6 +126,7 @@ impl Dispatcher {
         self.board.tick(now.elapsed);
         if self.stopping {
             self.retry_settle(now, &mut actions);
+            self.hint(&mut actions);
             return actions;
         }
         while let Some(header) = self.window.pop_due(now.wall) {
@@ -197,6 +138,7 @@ impl Dispatcher {
             self.claim(now, &mut actions);
             self.ask(now, &mut actions);
         }
+        self.hint(&mut actions);
         actions
     }
 
@@ -213,7 +155,8 @@ impl Dispatcher {
         }
         let deadline = self.next_deadline.filter(|_| !self.expiring);
         let due = self.window.next_due().into_iter().chain(deadline);
-        due.chain(self.board.next_wake().map(later)).min()
+        let look = self.others.as_ref().map(|others| later(others.next_look()));
+        due.chain(self.board.next_wake().map(later)).chain(look).min()
     }
 
     /// Claims under way and attempts whose outcome is not stored yet.
@@ -236,13 +179,14 @@ impl Dispatcher {
             Event::Inserted { pending, deadline } => {
                 self.note_deadline(deadline);
                 for header in pending {
+                    self.offer(now, &header);
                     self.window.add(header);
                 }
             }
             Event::InsertedClaimed(claims) => {
                 for claimed in claims {
                     let lane = self.board.lane_key(&claimed.job.lane);
-                    self.start(lane, claimed, actions);
+                    self.start(now, lane, claimed, actions);
                 }
             }
             Event::Withdrawn(lanes) => {
@@ -251,24 +195,10 @@ impl Dispatcher {
                     self.board.withdrawn(key, false, now.elapsed);
                 }
             }
-            Event::Claimed { ids, claims } => {
+            Event::Claimed { ids, verdicts } => {
                 self.store_failures = 0;
-                for (id, claim) in ids.into_iter().zip(claims) {
-                    let Some((lane, _)) = self.claiming.remove(&id) else { continue };
-                    match claim {
-                        Some(claimed) => {
-                            self.board.claimed(lane);
-                            self.start(lane, claimed, actions);
-                        }
-                        // Cancelled, expired or rescheduled meanwhile.
-                        None => {
-                            self.board.withdrawn(lane, true, now.elapsed);
-                            self.alone_in_flight.take_if(|alone| *alone == id);
-                            if let Some(header) = self.again.remove(&id) {
-                                self.due(now, header);
-                            }
-                        }
-                    }
+                for (id, verdict) in ids.into_iter().zip(verdicts) {
+                    self.claimed(now, id, verdict, actions);
                 }
             }
             Event::ClaimFailed(ids) => {
@@ -287,7 +217,7 @@ impl Dispatcher {
             Event::Settled { settlements, verdicts } => {
                 self.store_failures = 0;
                 for (settlement, verdict) in settlements.iter().zip(verdicts) {
-                    self.settled(settlement, verdict);
+                    self.settled(now, settlement, verdict, actions);
                 }
             }
             Event::SettleFailed(settlements) => {
@@ -296,6 +226,7 @@ impl Dispatcher {
             }
             Event::Rescheduled { header, deadline } => {
                 self.note_deadline(deadline);
+                self.offer(now, &header);
                 self.window.add(header);
             }
             Event::Due(headers) => match headers {
@@ -339,6 +270,19 @@ impl Dispatcher {
             Event::RunEnded(starter) => self.board.run_ended(&starter, now.elapsed),
             Event::QueueLimits(queue, limits) => {
                 self.board.set_queue_limits(&queue, limits, now.elapsed);
+            }
+            Event::Woken { reconnected } => {
+                if reconnected {
+                    self.store_failures = 0;
+                    self.store_retry_at = None;
+                }
+                self.look_at_once(now);
+            }
+            Event::QueuesRead(read) => {
+                self.queues_read();
+                if !read {
+                    self.store_failed(now);
+                }
             }
             Event::MaxInFlight(starts) => self.board.set_max_in_flight(starts),
             Event::Tick => {}
@@ -395,7 +339,40 @@ impl Dispatcher {
         self.claiming.contains_key(&id) || self.in_flight.contains_key(&id)
     }
 
-    fn start(&mut self, lane: LaneKey, claimed: Arc<Claimed>, actions: &mut Vec<Action>) {
+    fn claimed(&mut self, now: Now, id: JobId, verdict: Verdict, actions: &mut Vec<Action>) {
+        let Some((lane, header)) = self.claiming.remove(&id) else { return };
+        let got = match verdict {
+            Verdict::Claimed(claimed) => {
+                let got = claimed.id;
+                self.board.claimed(lane);
+                self.start(now, lane, claimed, actions);
+                Some(got)
+            }
+            // Cancelled, expired, rescheduled or taken meanwhile.
+            Verdict::Lost => {
+                self.board.withdrawn(lane, true, now.elapsed);
+                None
+            }
+            Verdict::Held(retry) => {
+                self.board.hold(&header.lane.queue, now.elapsed + retry.max(HELD_MIN));
+                self.board.withdrawn(lane, true, now.elapsed);
+                self.due(now, header);
+                None
+            }
+        };
+        if got != Some(id) {
+            self.alone_in_flight.take_if(|alone| *alone == id);
+            if let Some(header) = self.again.remove(&id) {
+                self.due(now, header);
+            }
+        }
+    }
+
+    fn start(&mut self, now: Now, lane: LaneKey, claimed: Arc<Claimed>, actions: &mut Vec<Action>) {
+        let Some((lane, claimed)) = self.defer(now, lane, claimed) else { return };
+        if self.must_give_back(&claimed) {
+            return self.give_back(now, lane, claimed, actions);
+        }
         actions.push(Action::Start(claimed.clone()));
         self.in_flight.insert(claimed.id, InFlight { lane, claimed, ended: false });
     }
@@ -422,9 +399,13 @@ impl Dispatcher {
         }
     }
 
-    fn settled(&mut self, settlement: &Settlement, verdict: Settled) {
+    fn settled(&mut self, now: Now, settlement: &Settlement, verdict: Settled, actions: &mut Vec<Action>) {
         let Some(attempt) = self.in_flight.remove(&settlement.id) else { return };
         self.board.settled();
+        self.board.unhold(&attempt.claimed.job.lane.queue);
+        if let Some((lane, claimed)) = self.take_deferred(settlement.id) {
+            return self.start(now, lane, claimed, actions);
+        }
         self.alone_in_flight.take_if(|alone| *alone == settlement.id);
         let again = self.again.remove(&settlement.id);
         let claimed = &attempt.claimed;
@@ -436,14 +417,16 @@ impl Dispatcher {
         if verdict.state == State::Pending {
             again.into_iter().for_each(|header| self.window.add(header));
             self.note_deadline(claimed.job.expires_at);
-            self.window.add(Header {
+            let header = Header {
                 id: settlement.id,
                 lane: claimed.job.lane.clone(),
                 priority: claimed.job.priority,
                 next_at,
                 alone: claimed.crashes >= POISON_CRASHES
                     && matches!(settlement.outcome, Outcome::Released { .. }),
-            });
+            };
+            self.offer(now, &header);
+            self.window.add(header);
         }
     }
 
@@ -461,7 +444,7 @@ impl Dispatcher {
     }
 
     fn claim(&mut self, now: Now, actions: &mut Vec<Action>) {
-        let mut ids = Vec::new();
+        let mut wanted = Vec::new();
         let Self { alone, window, .. } = self;
         alone.retain(|_, header| {
             // The wall clock stepped back: it is not due yet after all.
@@ -472,13 +455,13 @@ impl Dispatcher {
             due
         });
         if self.alone_in_flight.is_none() {
-            if let Some(header) = self.next_alone() {
+            if let Some(header) = self.next_alone(now) {
                 // It waits until nothing else is in flight; meanwhile nothing else is claimed.
                 if self.board.in_flight() == 0 && !self.board.is_resting(&header.lane, now.elapsed) {
                     self.alone.remove(&header.id);
                     self.alone_in_flight = Some(header.id);
                     let lane = self.board.take_alone(&header.lane, now.elapsed);
-                    ids.push(header.id);
+                    wanted.push(Wanted { id: header.id, lane: header.lane.clone(), only: true });
                     self.claiming.insert(header.id, (lane, header));
                 }
             } else {
@@ -501,24 +484,26 @@ impl Dispatcher {
                         self.found_again(header);
                         continue;
                     }
+                    wanted.push(Wanted { id, lane: header.lane.clone(), only: false });
                     self.claiming.insert(id, (lane, header));
-                    ids.push(id);
                 }
             }
         }
-        if !ids.is_empty() {
-            actions.push(Action::Claim(ids));
+        if !wanted.is_empty() {
+            actions.push(Action::Claim(wanted));
         }
     }
 
-    fn next_alone(&self) -> Option<Header> {
-        self.alone.values().find(|header| !self.board.is_paused(&header.lane.queue)).cloned()
+    fn next_alone(&self, now: Now) -> Option<Header> {
+        let may = |queue: &str| !self.board.is_paused(queue) && !self.board.is_held(queue, now.elapsed);
+        self.alone.values().find(|header| may(&header.lane.queue)).cloned()
     }
 
     fn ask(&mut self, now: Now, actions: &mut Vec<Action>) {
+        self.look_for_others(now, actions);
         if let Some(ask) = self.window.ask(now.wall) {
             actions.push(match ask {
-                Ask::Due { after, limit } => Action::Due { after, limit },
+                Ask::Due { after, until, limit } => Action::Due { after, until, limit },
                 Ask::Lanes { after, limit } => Action::Lanes { after, limit },
             });
         }

@@ -4,7 +4,7 @@
 use std::{panic, sync::Arc, time::Duration};
 
 use super::{
-    Action, AttemptEnd, Backoff, Dispatcher, Event, Limits, Now, StarterLimits,
+    Action, AttemptEnd, Backoff, Dispatcher, Event, Limits, Now, StarterLimits, Verdict,
     world::{Op, World},
 };
 use crate::{
@@ -15,15 +15,15 @@ use crate::{
     time::Timestamp,
 };
 
-fn at(seconds: i64) -> Timestamp {
+pub(super) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_micros(1_700_000_000_000_000 + seconds * 1_000_000).unwrap()
 }
 
-fn now(seconds: u64) -> Now {
+pub(super) fn now(seconds: u64) -> Now {
     Now { wall: at(seconds as i64), elapsed: Duration::from_secs(1_000 + seconds) }
 }
 
-fn lane(queue: &str) -> Arc<Lane> {
+pub(super) fn lane(queue: &str) -> Arc<Lane> {
     Arc::new(Lane { queue: queue.into(), starter: "s".into(), destination: None })
 }
 
@@ -31,11 +31,11 @@ fn to(queue: &str, destination: &str) -> Arc<Lane> {
     Arc::new(Lane { queue: queue.into(), starter: "s".into(), destination: Some(destination.into()) })
 }
 
-fn header(id: u64, lane: &Arc<Lane>, seconds: i64) -> Header {
+pub(super) fn header(id: u64, lane: &Arc<Lane>, seconds: i64) -> Header {
     Header { id: JobId(id), lane: lane.clone(), priority: 0, next_at: at(seconds), alone: false }
 }
 
-fn claimed(id: u64, lane: &Arc<Lane>, attempt: u32) -> Arc<Claimed> {
+pub(super) fn claimed(id: u64, lane: &Arc<Lane>, attempt: u32) -> Arc<Claimed> {
     let job = Job {
         guid: Guid::from_bytes([id as u8; 16]),
         own_guid: true,
@@ -79,13 +79,13 @@ fn dispatcher(limits: Limits) -> Dispatcher {
     dispatcher
 }
 
-fn with_queue(name: &str, limits: QueueLimits) -> Limits {
+pub(super) fn with_queue(name: &str, limits: QueueLimits) -> Limits {
     let mut all = Limits::default();
     all.queues.insert(name.into(), limits);
     all
 }
 
-fn inserted(pending: Vec<Header>) -> Event {
+pub(super) fn inserted(pending: Vec<Header>) -> Event {
     Event::Inserted { pending, deadline: None }
 }
 
@@ -93,7 +93,7 @@ fn inserted(pending: Vec<Header>) -> Event {
 fn claims(actions: &[Action]) -> Vec<u64> {
     match actions {
         [] => Vec::new(),
-        [Action::Claim(ids)] => ids.iter().map(|id| id.0).collect(),
+        [Action::Claim(wanted)] => wanted.iter().map(|wanted| wanted.id.0).collect(),
         other => panic!("{other:?}"),
     }
 }
@@ -151,13 +151,13 @@ fn a_permit_that_comes_back_goes_to_who_waits_for_it() {
     let (a, b) = (to("a", "x:1"), to("b", "x:1"));
     let jobs = vec![header(1, &a, 0), header(2, &a, 0), header(3, &b, 0), header(4, &b, 0)];
     assert_eq!(claims(&dispatcher.handle(now(0), inserted(jobs))), [1, 3]);
-    let claim = Event::Claimed { ids: vec![JobId(1)], claims: vec![Some(claimed(1, &a, 1))] };
+    let claim = Event::Claimed { ids: vec![JobId(1)], verdicts: vec![Verdict::Claimed(claimed(1, &a, 1))] };
     assert!(matches!(dispatcher.handle(now(0), claim)[..], [Action::Start(_)]));
     let end =
         AttemptEnd { id: JobId(1), begun: None, result: Ok(Receipt::default()), backoff: Backoff::default() };
     match &dispatcher.handle(now(1), Event::Ended(vec![end]))[..] {
-        [Action::Settle(settlements), Action::Claim(ids)] => {
-            assert_eq!((settlements.len(), ids[..].to_vec()), (1, vec![JobId(2)]));
+        [Action::Settle(settlements), Action::Claim(wanted)] => {
+            assert_eq!((settlements.len(), wanted.len(), wanted[0].id), (1, 1, JobId(2)));
         }
         other => panic!("{other:?}"),
     }
@@ -200,7 +200,7 @@ fn an_ambiguous_end_is_retried_within_the_backoff_until_the_attempts_are_spent()
         assert_eq!(dispatcher.next_wake(now(2)).map(|wake| wake.max(at(2))), Some(next_at.max(at(2))));
         assert_eq!(claims(&dispatcher.handle(now(10), Event::Tick)), [1]);
         // The claim is lost, for the next round of this test.
-        dispatcher.handle(now(10), Event::Claimed { ids: vec![JobId(1)], claims: vec![None] });
+        dispatcher.handle(now(10), Event::Claimed { ids: vec![JobId(1)], verdicts: vec![Verdict::Lost] });
     }
 }
 
@@ -214,13 +214,13 @@ fn a_job_that_crashed_sendoff_twice_starts_alone() {
         dispatcher.handle(now(0), inserted(vec![alone, header(3, &lane, 0)])).is_empty(),
         "1 is in flight"
     );
-    let lost = Event::Claimed { ids: vec![JobId(1)], claims: vec![None] };
+    let lost = Event::Claimed { ids: vec![JobId(1)], verdicts: vec![Verdict::Lost] };
     assert_eq!(claims(&dispatcher.handle(now(1), lost)), [2]);
     assert!(
         dispatcher.handle(now(2), inserted(vec![header(4, &lane, 0)])).is_empty(),
         "2 is in flight alone"
     );
-    let lost = Event::Claimed { ids: vec![JobId(2)], claims: vec![None] };
+    let lost = Event::Claimed { ids: vec![JobId(2)], verdicts: vec![Verdict::Lost] };
     assert_eq!(claims(&dispatcher.handle(now(3), lost)), [3, 4]);
 }
 
@@ -266,7 +266,7 @@ fn a_job_found_due_again_during_its_claim_is_not_forgotten() {
     assert_eq!(claims(&dispatcher.handle(now(0), inserted(vec![header(1, &lane, 0)]))), [1]);
     let again = Event::Rescheduled { header: header(1, &lane, 1), deadline: None };
     assert!(dispatcher.handle(now(2), again).is_empty());
-    let lost = Event::Claimed { ids: vec![JobId(1)], claims: vec![None] };
+    let lost = Event::Claimed { ids: vec![JobId(1)], verdicts: vec![Verdict::Lost] };
     assert_eq!(claims(&dispatcher.handle(now(2), lost.clone())), [1]);
     assert!(dispatcher.handle(now(2), lost).is_empty(), "once");
 }
@@ -279,7 +279,7 @@ fn what_is_no_longer_due_after_a_step_back_waits_once_more() {
         claims(&dispatcher.handle(now(9), inserted(vec![header(1, &lane, 0), header(2, &lane, 8)]))),
         [1]
     );
-    let lost = Event::Claimed { ids: vec![JobId(1)], claims: vec![None] };
+    let lost = Event::Claimed { ids: vec![JobId(1)], verdicts: vec![Verdict::Lost] };
     let back = Now { wall: at(5), elapsed: now(9).elapsed };
     assert!(dispatcher.handle(back, lost).is_empty(), "a claim now would be refused");
     assert_eq!(dispatcher.next_wake(back), Some(at(8)));
@@ -307,10 +307,10 @@ fn a_failed_claim_is_tried_again_after_a_pause() {
 }
 
 /// Runs a world through these steps, then lets it heal; a failure prints them.
-fn play(seed: u64, ops: impl IntoIterator<Item = Op>) {
+fn play(seed: u64, in_fleet: bool, ops: impl IntoIterator<Item = Op>) {
     let mut trace = Vec::new();
     let result = panic::catch_unwind(panic::AssertUnwindSafe(|| {
-        let mut world = World::new(seed);
+        let mut world = World::new(seed, in_fleet);
         for op in ops {
             world.step(op);
             trace.clone_from(&world.trace);
@@ -318,7 +318,7 @@ fn play(seed: u64, ops: impl IntoIterator<Item = Op>) {
         world.heal();
     }));
     if let Err(cause) = result {
-        eprintln!("seed {seed}, after: {}", trace.join(", "));
+        eprintln!("seed {seed}, in a fleet: {in_fleet}, after: {}", trace.join(", "));
         panic::resume_unwind(cause);
     }
 }
@@ -330,12 +330,15 @@ fn all_pairs_and_triples_of_events() {
         [Op::SubmitA, Op::SubmitB, Op::SubmitA, Op::SubmitB, Op::SubmitA, Op::SubmitA, Op::SubmitLater];
     let answered = [Op::Answer; 12];
     let situations: [Vec<Op>; 3] = [Vec::new(), busy.to_vec(), [&busy[..], &answered, &busy].concat()];
-    for situation in &situations {
-        for first in Op::ALL {
-            for second in Op::ALL {
-                play(0, situation.iter().copied().chain([first, second]));
-                for third in Op::ALL {
-                    play(0, situation.iter().copied().chain([first, second, third]));
+    for (in_fleet, ops) in [(false, &Op::ALL[..]), (true, &Op::IN_FLEET[..])] {
+        for situation in &situations {
+            let play = |next: &[Op]| play(0, in_fleet, situation.iter().chain(next).copied());
+            for first in ops {
+                for second in ops {
+                    play(&[*first, *second]);
+                    for third in ops {
+                        play(&[*first, *second, *third]);
+                    }
                 }
             }
         }
@@ -345,9 +348,10 @@ fn all_pairs_and_triples_of_events() {
 #[test]
 fn long_random_sequences_of_events() {
     let seeds = std::env::var("SENDOFF_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(500);
-    for seed in 0..seeds {
-        let mut random = fastrand::Rng::with_seed(seed);
-        let ops: Vec<_> = (0..200).map(|_| Op::ALL[random.usize(..Op::ALL.len())]).collect();
-        play(seed, ops);
+    for (in_fleet, ops) in [(false, &Op::ALL[..]), (true, &Op::IN_FLEET[..])] {
+        for seed in 0..seeds {
+            let mut random = fastrand::Rng::with_seed(seed);
+            play(seed, in_fleet, (0..200).map(|_| ops[random.usize(..ops.len())]).collect::<Vec<_>>());
+        }
     }
 }

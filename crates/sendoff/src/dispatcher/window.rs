@@ -1,12 +1,23 @@
 //! The near future: the pending jobs whose time comes first, in memory; the rest waits in the store.
 //!
 //! The window is bounded by a number of jobs, not by a time: few jobs are known for years ahead and
-//! nothing has to be looked up, of many the first thousands are known. Invariant: every pending job whose `(next_at, id)` is at or before the horizon is here, or was
-//! handed on as due, or belongs to a lane that is marked for a refill. What lies behind the
-//! horizon is found by scans, which move it on. Everything here is a hint: the store's guards
-//! decide, so a job that is listed twice or no longer pending does no harm.
+//! nothing has to be looked up, of many the first thousands are known. Invariant: every pending job
+//! whose `(next_at, id)` is at or before the horizon is here, or was handed on as due, or belongs to
+//! a lane that is marked for a refill. What lies behind the horizon is found by scans, which move it
+//! on. Everything here is a hint: the store's guards decide, so a job that is listed twice or no
+//! longer pending does no harm.
+//!
+//! In a fleet other nodes store jobs unseen, also before the horizon, so that the invariant holds
+//! only for what was stored when the scan over it was asked for. Therefore the window is bounded by
+//! a time as well, and each look at the store (at least every poll interval) scans from the very
+//! beginning to a look-ahead of two intervals: a job is found by the first look after it was stored
+//! or, if it was too far ahead then, by one at least an interval before it is due. A look re-reads
+//! what is known already, but never more than it takes to fill the window or one page; when a page
+//! holds nothing but due jobs, the lanes are listed instead, so no look costs O(pending). A look that
+//! is asked for while a scan is under way begins when that is answered. Jobs of this node's own
+//! beyond the look-ahead are not kept: a later look finds them with all others.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
     job::{Header, JobId, Lane},
@@ -38,7 +49,7 @@ struct Near {
 /// What to ask the store for.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Ask {
-    Due { after: (Timestamp, JobId), limit: usize },
+    Due { after: (Timestamp, JobId), until: Timestamp, limit: usize },
     Lanes { after: Option<Arc<Lane>>, limit: usize },
 }
 
@@ -49,6 +60,21 @@ pub(super) struct Window {
     scan: Scan,
     listing: Listing,
     capacity: usize,
+    /// Scans go so far: to the end of time, or in a fleet to the look-ahead of the last look.
+    until: Timestamp,
+    /// The look-ahead, in a fleet.
+    ahead: Option<Duration>,
+    look: Look,
+}
+
+/// Looking from the beginning, for what other nodes stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    Done,
+    /// As soon as no scan or listing is under way.
+    Wanted,
+    /// Its first page must be asked for, however much is known.
+    Begun,
 }
 
 /// A look at what lies behind the horizon.
@@ -77,13 +103,30 @@ impl Window {
             scan: Scan::Idle,
             listing: Listing::Wanted(None),
             capacity: NEAR_JOBS,
+            until: Timestamp::MAX,
+            ahead: None,
+            look: Look::Done,
         }
+    }
+
+    /// One of a store that others fill as well: it looks so far ahead, again and again.
+    pub(super) fn shared(ahead: Duration) -> Self {
+        Self { until: Timestamp::MIN, ahead: Some(ahead), ..Self::new() }
+    }
+
+    /// Others may have stored something.
+    pub(super) fn look_again(&mut self) {
+        self.look = Look::Wanted;
     }
 
     /// A job became pending, or its time was changed.
     pub(super) fn add(&mut self, header: Header) {
-        // While a scan is under way its snapshot may be older than this job: keep it until then.
-        if self.scan != Scan::Idle || (header.next_at, header.id) <= self.horizon {
+        let near = match self.ahead {
+            // While a scan is under way its snapshot may be older than this job: keep it until then.
+            None => self.scan != Scan::Idle || (header.next_at, header.id) <= self.horizon,
+            Some(_) => header.next_at <= self.until,
+        };
+        if near {
             self.insert(header);
         }
     }
@@ -126,16 +169,34 @@ impl Window {
             if after.is_none() {
                 // What is due by now is found through its lanes, the rest by scans from here on.
                 self.horizon = self.horizon.max(everything_at(now));
+                if self.until == Timestamp::MIN {
+                    self.until = self.look_ahead(now);
+                }
             }
             self.listing = Listing::Asked;
             return Some(Ask::Lanes { after, limit: LIST_LANES });
         }
-        let short = self.near.len() < NEAR_LOW && self.horizon < everything_at(Timestamp::MAX);
-        if self.scan != Scan::Idle || !short {
+        if self.scan != Scan::Idle {
             return None;
         }
+        if self.look == Look::Wanted && self.listing == Listing::Done {
+            self.look = Look::Begun;
+            self.until = self.look_ahead(now);
+            self.horizon = everything_at(Timestamp::MIN);
+        }
+        let short = self.near.len() < NEAR_LOW || self.look == Look::Begun;
+        if !short || self.horizon >= everything_at(self.until) {
+            return None;
+        }
+        if self.look == Look::Begun {
+            self.look = Look::Done;
+        }
         self.scan = Scan::Asked;
-        Some(Ask::Due { after: self.horizon, limit: SCAN_ROWS })
+        Some(Ask::Due { after: self.horizon, until: self.until, limit: SCAN_ROWS })
+    }
+
+    fn look_ahead(&self, now: Timestamp) -> Timestamp {
+        self.ahead.map_or(Timestamp::MAX, |ahead| now.saturating_add(ahead))
     }
 
     /// The answer to [`Ask::Due`].
@@ -145,7 +206,7 @@ impl Window {
         if scan == Scan::Asked {
             self.horizon = match headers.last() {
                 Some(last) if full => self.horizon.max((last.next_at, last.id)),
-                _ => everything_at(Timestamp::MAX),
+                _ => everything_at(self.until),
             };
             for header in headers {
                 self.insert(header);
@@ -155,12 +216,18 @@ impl Window {
                 self.listing = Listing::Wanted(None);
             }
         }
+        if self.ahead.is_some() {
+            return;
+        }
         // Jobs behind the horizon were kept only for the time of the scan.
         self.near.split_off(&(self.horizon.0, JobId(self.horizon.1.0.saturating_add(1))));
     }
 
     /// [`Ask::Due`] failed.
     pub(super) fn scan_failed(&mut self) {
+        if self.ahead.is_some() && self.look == Look::Done {
+            self.look = Look::Wanted;
+        }
         self.scan = Scan::Void;
         self.scanned(Vec::new(), Timestamp::MIN);
     }
@@ -185,7 +252,7 @@ impl Window {
 
     /// Whether there is nothing here and nothing behind the horizon.
     pub(super) fn is_blank(&self) -> bool {
-        let all_seen = self.scan == Scan::Idle && self.horizon == everything_at(Timestamp::MAX);
+        let all_seen = self.scan == Scan::Idle && self.horizon == everything_at(self.until);
         self.near.is_empty() && all_seen && !self.is_listing()
     }
 
@@ -216,7 +283,7 @@ mod tests {
 
     fn scan(window: &mut Window, now: Timestamp) -> Key {
         match window.ask(now) {
-            Some(Ask::Due { after, .. }) => after,
+            Some(Ask::Due { after, until: Timestamp::MAX, .. }) => after,
             other => panic!("no scan but {other:?}"),
         }
     }
@@ -303,5 +370,63 @@ mod tests {
         window.scanned(full_page(1), at(2));
         assert_eq!(window.ask(at(2)), Some(Ask::Lanes { after: None, limit: LIST_LANES }));
         assert_eq!(window.horizon, everything_at(at(2)));
+    }
+
+    fn look(window: &mut Window, now: Timestamp) -> Option<(Key, Timestamp)> {
+        match window.ask(now) {
+            Some(Ask::Due { after, until, .. }) => Some((after, until)),
+            None => None,
+            other => panic!("no scan but {other:?}"),
+        }
+    }
+
+    #[test]
+    fn in_a_fleet_each_look_scans_from_the_beginning_to_the_look_ahead() {
+        let mut window = listed(Window::shared(Duration::from_secs(10)), at(0));
+        assert_eq!(look(&mut window, at(0)), Some((everything_at(at(0)), at(10))));
+        window.scanned(Vec::new(), at(0));
+        assert_eq!(look(&mut window, at(4)), None, "until the next look");
+        window.add(header(1, 10));
+        window.add(header(2, 11));
+        assert_eq!(window.near.len(), 1, "what is farther ahead is left to a later look");
+        window.look_again();
+        assert_eq!(look(&mut window, at(5)), Some((everything_at(Timestamp::MIN), at(15))));
+        window.scanned(vec![header(9, 3), header(1, 10), header(2, 11)], at(5));
+        assert_eq!(window.pop_due(at(5)).map(|header| header.id), Some(JobId(9)), "before the horizon");
+        assert_eq!(window.near.len(), 2);
+    }
+
+    #[test]
+    fn a_look_during_a_scan_begins_after_it_and_reads_one_page_of_a_full_window() {
+        let mut window = listed(Window::shared(Duration::from_secs(10)), at(0));
+        look(&mut window, at(0));
+        window.look_again();
+        assert_eq!(look(&mut window, at(1)), None, "one scan at a time");
+        window.scanned(full_page(8), at(1));
+        assert_eq!(look(&mut window, at(1)), Some((everything_at(Timestamp::MIN), at(11))));
+        window.scanned(full_page(8), at(1));
+        assert_eq!(look(&mut window, at(1)), None, "enough is known");
+    }
+
+    #[test]
+    fn a_look_that_finds_a_page_of_due_jobs_lists_the_lanes_instead() {
+        let mut window = listed(Window::shared(Duration::from_secs(10)), at(0));
+        look(&mut window, at(0));
+        window.scanned(Vec::new(), at(0));
+        window.look_again();
+        look(&mut window, at(5));
+        window.scanned(full_page(2), at(5));
+        assert_eq!(window.ask(at(5)), Some(Ask::Lanes { after: None, limit: LIST_LANES }));
+        window.listed(&[]);
+        while window.pop_due(at(5)).is_some() {}
+        assert_eq!(look(&mut window, at(5)), Some((everything_at(at(5)), at(15))));
+    }
+
+    #[test]
+    fn a_look_that_failed_is_made_again() {
+        let mut window = listed(Window::shared(Duration::from_secs(10)), at(0));
+        look(&mut window, at(0));
+        window.scan_failed();
+        assert_eq!(look(&mut window, at(1)), Some((everything_at(Timestamp::MIN), at(11))));
     }
 }

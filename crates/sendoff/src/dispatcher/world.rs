@@ -11,12 +11,15 @@ use std::{
 
 use futures_util::FutureExt;
 
-use super::{Action, AttemptEnd, Backoff, Dispatcher, Event, Limits, Now, StarterLimits};
+use super::{Action, AttemptEnd, Backoff, Dispatcher, Event, Limits, Now, Sharing, StarterLimits, Verdict};
 use crate::{
     guid::Guid,
-    job::{Delivery, Header, Job, Lane, QueueLimits, Receipt},
-    ports::{CancelVerdict, Claim, Claimed, InsertBatch, Inserted, NewJob, StartError, Store, StoreFuture},
-    state::{self, State},
+    job::{Delivery, ErrorClass, Header, Job, JobId, Lane, LastError, QueueLimits, Receipt},
+    ports::{
+        CancelVerdict, Claim, Claimed, InsertBatch, Inserted, NewJob, Settlement, StartError, Store,
+        StoreFuture, Wanted,
+    },
+    state::{self, Outcome, State},
     store::MemoryStore,
     time::Timestamp,
 };
@@ -60,6 +63,18 @@ pub(super) enum Op {
     Narrow,
     /// The wall clock is set back by 4 s.
     StepBack,
+    /// Another node stores a job of queue `a` that is due now.
+    OtherSubmits,
+    /// Another node stores one that is due in 5 s.
+    OtherSubmitsLater,
+    /// Another node claims the first due job.
+    OtherClaims,
+    /// Another node's oldest attempt ends, ambiguous every other time.
+    OtherEnds,
+    /// For the next claim the limits of the fleet are used up.
+    Hold,
+    /// Another node's hint.
+    Hint,
 }
 
 impl Op {
@@ -83,7 +98,36 @@ impl Op {
         Self::Narrow,
         Self::StepBack,
     ];
+    /// In a fleet. (The time that its nodes share does not step.)
+    pub(super) const IN_FLEET: [Self; 23] = [
+        Self::SubmitA,
+        Self::SubmitB,
+        Self::SubmitLater,
+        Self::Cancel,
+        Self::Answer,
+        Self::AnswerLast,
+        Self::Fail,
+        Self::Started,
+        Self::Ambiguous,
+        Self::Pressure,
+        Self::RunEnded,
+        Self::Wait,
+        Self::Pause,
+        Self::Reschedule,
+        Self::Later,
+        Self::StartNow,
+        Self::Narrow,
+        Self::OtherSubmits,
+        Self::OtherSubmitsLater,
+        Self::OtherClaims,
+        Self::OtherEnds,
+        Self::Hold,
+        Self::Hint,
+    ];
 }
+
+/// How long a node goes without looking for jobs of others.
+const INTERVAL: Duration = Duration::from_secs(5);
 
 const MAX_IN_FLIGHT: usize = 4;
 const MAX_QUEUE_A: usize = 3;
@@ -106,11 +150,20 @@ pub(super) struct World {
     jobs: Vec<Guid>,
     cancelled: BTreeSet<Guid>,
     starts: BTreeMap<Guid, u32>,
+    /// What other nodes do, in a fleet.
+    others: Option<Others>,
     pub(super) trace: Vec<String>,
 }
 
+#[derive(Default)]
+struct Others {
+    attempts: VecDeque<Claimed>,
+    hold_next: bool,
+    ended: usize,
+}
+
 impl World {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64, in_fleet: bool) -> Self {
         let starters = [
             StarterLimits {
                 name: "dest".into(),
@@ -129,9 +182,13 @@ impl World {
         let queue_limits = QueueLimits { max_in_flight: Some(MAX_QUEUE_A), ..QueueLimits::default() };
         limits.queues.insert("a".into(), queue_limits);
         let wall = Timestamp::from_micros(1_700_000_000_000_000).unwrap();
+        let mut dispatcher = Dispatcher::new(limits, &starters, seed);
+        if in_fleet {
+            dispatcher = dispatcher.in_fleet(Sharing { interval: INTERVAL, served: None });
+        }
         let mut world = Self {
             now: Now { wall, elapsed: Duration::from_secs(1) },
-            dispatcher: Dispatcher::new(limits, &starters, seed),
+            dispatcher,
             store: MemoryStore::new(),
             answers: VecDeque::new(),
             fail_next: false,
@@ -143,6 +200,7 @@ impl World {
             jobs: Vec::new(),
             cancelled: BTreeSet::new(),
             starts: BTreeMap::new(),
+            others: in_fleet.then(Others::default),
             trace: Vec::new(),
         };
         world.feed(Event::Tick);
@@ -192,7 +250,61 @@ impl World {
                 self.now.wall = Timestamp::from_micros(back).unwrap();
                 self.feed(Event::Tick);
             }
+            Op::OtherSubmits => self.other_submits(Duration::ZERO),
+            Op::OtherSubmitsLater => self.other_submits(Duration::from_secs(5)),
+            Op::OtherClaims => self.other_claims(),
+            Op::OtherEnds => self.other_ends(),
+            Op::Hold => self.others.iter_mut().for_each(|others| others.hold_next = true),
+            Op::Hint => self.feed(Event::Woken { reconnected: false }),
         }
+    }
+
+    fn other_submits(&mut self, delay: Duration) {
+        let job = self.new_job("a", "dest", Some("x:1"), delay);
+        let jobs = vec![NewJob { job, claim: None }];
+        now(self.store.insert(InsertBatch { jobs, atomic: false, bookmark: None, now: self.now.wall }));
+    }
+
+    fn other_claims(&mut self) {
+        let Some(first) = now(self.store.due(None, self.now.wall, 1)).pop() else { return };
+        let claim = Claim { node: "other".into(), now: self.now.wall };
+        let claimed = now(self.store.claim(vec![first.id], claim)).remove(0);
+        self.others.as_mut().expect("in a fleet").attempts.extend(claimed);
+    }
+
+    fn other_ends(&mut self) {
+        let others = self.others.as_mut().expect("in a fleet");
+        let Some(claimed) = others.attempts.pop_front() else { return };
+        others.ended += 1;
+        let begun = state::begin(self.now.wall, claimed.job.queued_at, claimed.claimed_at);
+        *self.starts.entry(claimed.job.guid).or_default() += 1;
+        let outcome = if others.ended.is_multiple_of(2) {
+            let error =
+                LastError { class: ErrorClass::Ambiguous, message: "no answer".into(), at: self.now.wall };
+            Outcome::Retry { next_at: self.now.wall, ambiguous: true, error }
+        } else {
+            Outcome::Started { started_at: begun.starting_at, receipt: Receipt::default() }
+        };
+        let settlement = Settlement { id: claimed.id, fence: claimed.fence, begun: Some(begun), outcome };
+        assert!(now(self.store.settle(vec![settlement], self.now.wall))[0].applied);
+    }
+
+    /// As a store claims: another due job of the lane in place of one that is gone.
+    fn claim(&mut self, wanted: &Wanted) -> Verdict {
+        let claim = Claim { node: "n".into(), now: self.now.wall };
+        let claimed = |id| now(self.store.claim(vec![id], claim.clone())).remove(0).map(Arc::new);
+        if let Some(others) = &mut self.others {
+            if std::mem::take(&mut others.hold_next) {
+                return Verdict::Held(Duration::from_secs(2));
+            }
+            if let Some(claimed) = claimed(wanted.id) {
+                return Verdict::Claimed(claimed);
+            }
+            let instead = now(self.store.ready(wanted.lane.clone(), self.now.wall, 1)).pop();
+            let instead = instead.filter(|header| !wanted.only && !header.alone);
+            return instead.and_then(|header| claimed(header.id)).map_or(Verdict::Lost, Verdict::Claimed);
+        }
+        claimed(wanted.id).map_or(Verdict::Lost, Verdict::Claimed)
     }
 
     fn reschedule(&mut self, job: Option<Guid>, delay: Duration) {
@@ -222,6 +334,7 @@ impl World {
     pub(super) fn heal(&mut self) {
         self.trace.push("heal".into());
         self.fail_next = false;
+        self.others.iter_mut().for_each(|others| others.hold_next = false);
         self.pause(false);
         self.narrow(false);
         for _ in 0..10_000 {
@@ -231,6 +344,8 @@ impl World {
                 self.end(Ok(Receipt::default()));
             } else if let Some(starter) = self.running.pop_front() {
                 self.feed(Event::RunEnded(starter));
+            } else if self.others.as_ref().is_some_and(|others| !others.attempts.is_empty()) {
+                self.other_ends();
             } else if self.unfinished() == 0 {
                 return self.check_ends();
             } else {
@@ -263,7 +378,13 @@ impl World {
         now(self.store.counts()).unfinished()
     }
 
-    fn submit(&mut self, queue: &str, starter: &str, destination: Option<&str>, delay: Duration) {
+    fn new_job(
+        &mut self,
+        queue: &str,
+        starter: &str,
+        destination: Option<&str>,
+        delay: Duration,
+    ) -> Arc<Job> {
         let lane = Arc::new(Lane {
             queue: queue.into(),
             starter: starter.into(),
@@ -277,7 +398,7 @@ impl World {
             guid,
             own_guid: true,
             idempotency_key: None,
-            lane: lane.clone(),
+            lane,
             priority: 0,
             delivery: Delivery::AtLeastOnce,
             max_attempts: 1_000,
@@ -289,6 +410,12 @@ impl World {
             grant: None,
         });
         self.jobs.push(guid);
+        job
+    }
+
+    fn submit(&mut self, queue: &str, starter: &str, destination: Option<&str>, delay: Duration) {
+        let job = self.new_job(queue, starter, destination, delay);
+        let (lane, run_at) = (job.lane.clone(), job.run_at);
         let admitted = self.dispatcher.admit(self.now, &lane, run_at, job.expires_at);
         if std::mem::take(&mut self.fail_next) {
             self.jobs.pop();
@@ -385,7 +512,12 @@ impl World {
         // followed a failure.
         let pausing = self.dispatcher.store_retry_at.is_some() || self.dispatcher.board.next_wake().is_some();
         let due = now(self.store.due(None, self.now.wall, 1));
-        assert!(pausing || due.is_empty() || !self.has_due(), "it is due and nothing holds it up: {due:?}");
+        let looks = self.others.is_some();
+        assert!(
+            looks || pausing || due.is_empty() || !self.has_due(),
+            "it is due and nothing holds it up: {due:?}"
+        );
+        assert!(!looks || wake <= self.now.wall.saturating_add(INTERVAL), "others' jobs are not looked for");
         let time = wake.saturating_since(self.now.wall).max(Duration::from_micros(1));
         self.wait(time);
     }
@@ -398,21 +530,21 @@ impl World {
     }
 
     fn act(&mut self, action: Action) {
-        let failed = !matches!(action, Action::Start(_)) && std::mem::take(&mut self.fail_next);
+        let failed =
+            !matches!(action, Action::Start(_) | Action::Hint) && std::mem::take(&mut self.fail_next);
         let answer = match action {
+            Action::Hint => return,
+            Action::Queues => Event::QueuesRead(!failed),
             Action::Start(claimed) => return self.attempts.push_back(claimed),
-            Action::Claim(ids) if failed => Event::ClaimFailed(ids),
-            Action::Claim(ids) => {
-                let claim = Claim { node: "n".into(), now: self.now.wall };
-                let claims: Vec<_> = now(self.store.claim(ids.clone(), claim))
-                    .into_iter()
-                    .map(|claim| claim.map(Arc::new))
-                    .collect();
-                for claimed in claims.iter().flatten() {
+            Action::Claim(wanted) if failed => Event::ClaimFailed(ids(&wanted)),
+            Action::Claim(wanted) => {
+                let verdicts: Vec<_> = wanted.iter().map(|wanted| self.claim(wanted)).collect();
+                for verdict in &verdicts {
+                    let Verdict::Claimed(claimed) = verdict else { continue };
                     assert!(!(self.paused && &*claimed.job.lane.queue == "a"), "claimed from a paused queue");
                     self.hold(claimed.id.0, claimed.job.lane.clone());
                 }
-                Event::Claimed { ids, claims }
+                Event::Claimed { ids: ids(&wanted), verdicts }
             }
             Action::Settle(settlements) if failed => Event::SettleFailed(settlements),
             Action::Settle(settlements) => {
@@ -421,8 +553,8 @@ impl World {
                 Event::Settled { settlements, verdicts }
             }
             Action::Due { .. } if failed => Event::Due(None),
-            Action::Due { after, limit } => {
-                Event::Due(Some(now(self.store.due(Some(after), Timestamp::MAX, limit))))
+            Action::Due { after, until, limit } => {
+                Event::Due(Some(now(self.store.due(Some(after), until, limit))))
             }
             Action::Lanes { .. } if failed => Event::Lanes(None),
             Action::Lanes { after, limit } => Event::Lanes(Some(now(self.store.lanes(after, limit)))),
@@ -453,6 +585,10 @@ impl World {
         }
         assert!(held(&|lane| &*lane.starter == "run") + self.running.len() <= MAX_RUNNING);
     }
+}
+
+fn ids(wanted: &[Wanted]) -> Vec<JobId> {
+    wanted.iter().map(|wanted| wanted.id).collect()
 }
 
 /// The memory store answers at once.

@@ -35,19 +35,25 @@ pub trait Fleet: Send + Sync + 'static {
     fn poll_interval(&self) -> Duration;
     /// Resolves when there is something to look for at once. One caller at a time.
     fn woken(&self) -> BoxFuture<'static, Wake>;
-    /// Tells the other nodes that there is something due soon that they may be able to start.
-    /// Throttled by the store; it may get lost, so nothing may depend on it.
+    /// Tells the other nodes that there is something due soon that they may be able to start, or that
+    /// the limits of a queue have changed. Throttled by the store; it may get lost, so nothing may depend on it.
     fn hint(&self);
     /// How many starts this node has in flight, to be shown with its next heartbeat.
     fn report(&self, in_flight: usize);
     /// T2 within the limits of the fleet, each by itself; verdicts in the order of `wanted`. For a
     /// job that is pending no longer, another due one of its lane may be claimed in its place, so
-    /// that nodes that work on one backlog do not get in each other's way. Nothing is claimed under
+    /// that nodes that work on one backlog do not get in each other's way: but not where
+    /// [`Wanted::only`] says so, and never one that must start alone ([`Header::alone`](crate::job::Header::alone)). Nothing is claimed under
     /// a lease that is no longer this node's.
     fn claim(&self, wanted: Vec<Wanted>, by: Claim) -> StoreFuture<Vec<ClaimVerdict>>;
     /// The rows that are `starting` in the name of the present lease, with their fences: after a
     /// claim whose answer was lost there may be some that the engine knows nothing of.
     fn mine(&self) -> StoreFuture<Vec<(JobId, u32)>>;
+    /// Whether at_most_once jobs are accepted. They are not where a failover of the database may
+    /// forget what was acknowledged, unless that was allowed: such a job could start twice.
+    fn accepts_at_most_once(&self) -> bool {
+        true
+    }
     /// All nodes that are registered, in the order of their registration.
     fn nodes(&self) -> StoreFuture<Vec<NodeRecord>>;
 }
@@ -68,6 +74,8 @@ pub struct Wanted {
     pub id: JobId,
     /// Its lane, whose permits the caller has in hand.
     pub lane: Arc<Lane>,
+    /// No other job may take its place.
+    pub only: bool,
 }
 
 /// What became of a [`Wanted`].

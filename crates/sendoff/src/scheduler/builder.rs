@@ -13,11 +13,12 @@ use tokio::sync::{Notify, Semaphore, broadcast, mpsc, watch};
 use super::{
     Scheduler, Shared,
     driver::Driver,
+    membership::Membership,
     resolve::{self, Resolver},
     waiters::Waiters,
 };
 use crate::{
-    dispatcher::{Dispatcher, Limits},
+    dispatcher::{Dispatcher, Limits, Sharing},
     error::{Error, ErrorKind, Result},
     job::{Caller, JobSpec, QueueLimits},
     ports::{Observer, Starter, Store},
@@ -32,7 +33,7 @@ pub struct Builder {
     store: Option<Arc<dyn Store>>,
     starters: Vec<Arc<dyn Starter>>,
     limits: Limits,
-    clock: Arc<dyn Clock>,
+    clock: Option<Arc<dyn Clock>>,
     inbox: usize,
     notices: usize,
     submitted_by: Option<Arc<str>>,
@@ -46,7 +47,7 @@ impl Default for Builder {
             store: None,
             starters: Vec::new(),
             limits: Limits::default(),
-            clock: Arc::new(SystemClock),
+            clock: None,
             inbox: 16_384,
             notices: 4_096,
             submitted_by: None,
@@ -115,10 +116,11 @@ impl Builder {
         self
     }
 
-    /// Another source of time, for tests.
+    /// Another source of time, for tests. Default: the one that the store's nodes share, or the
+    /// machine's. In a fleet its `elapsed` must be the same as the fleet's: leases are measured by it.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.clock = Arc::new(clock);
+        self.clock = Some(Arc::new(clock));
         self
     }
 
@@ -149,10 +151,17 @@ impl Builder {
         for (queue, limits) in &limits.queues {
             resolve::check_queue(queue, Some(limits))?;
         }
+        let fleet = store.fleet();
+        let clock = match (self.clock, &fleet) {
+            (Some(clock), _) => clock,
+            (None, Some(fleet)) => fleet.clock(),
+            (None, None) => Arc::new(SystemClock),
+        };
         let built_queues = limits.queues.clone();
-        limits.queues.extend(store.queues().await?);
+        let stored_queues = store.queues().await?;
+        limits.queues.extend(stored_queues.clone());
         loop {
-            let reclaimed = store.reclaim(RECLAIM_ROWS, self.clock.now()).await?;
+            let reclaimed = store.reclaim(RECLAIM_ROWS, clock.now()).await?;
             if reclaimed > 0 {
                 tracing::warn!(
                     jobs = reclaimed,
@@ -163,18 +172,20 @@ impl Builder {
                 break;
             }
         }
-        let timer = self
-            .clock
+        let timer = clock
             .timer()
             .map_err(|err| Error::new(ErrorKind::Unusable, "the system gives no timer").with_source(err))?;
         let seed = self.seed.unwrap_or_else(|| fastrand::u64(..));
-        let dispatcher = Dispatcher::new(limits, &resolver.starter_limits(), seed);
+        let mut dispatcher = Dispatcher::new(limits, &resolver.starter_limits(), seed);
+        if let Some(fleet) = &fleet {
+            let served = fleet.queues().map(|queues| queues.iter().cloned().collect());
+            dispatcher = dispatcher.in_fleet(Sharing { interval: fleet.poll_interval(), served });
+        }
         let shared = Arc::new(Shared {
+            membership: Membership::new(&*store, clock.now()),
             store,
-            clock: self.clock,
+            clock,
             resolver,
-            // A fresh name for each process start: never taken for its predecessor.
-            node: uuid::Uuid::from_u128(fastrand::u128(..)).hyphenated().to_string().into(),
             built_queues,
             observer: self.observer,
             in_flight: AtomicUsize::new(0),
@@ -186,7 +197,7 @@ impl Builder {
             done: watch::channel(false).0,
         });
         let (inbox, commands) = mpsc::unbounded_channel();
-        let driver = Driver::new(shared.clone(), dispatcher, commands, timer);
+        let driver = Driver::new(shared.clone(), dispatcher, commands, timer, stored_queues);
         // The loop ends by itself: at a shutdown, when every handle is dropped, or with the store.
         drop(tokio::runtime::Handle::current().spawn(driver.run()));
         let caller = Arc::new(Caller { name: self.submitted_by, grant: None });

@@ -77,8 +77,8 @@ pub struct Accepted {
 #[derive(Debug)]
 pub(super) struct Stored {
     pub(super) accepted: Accepted,
-    /// If it was made, and inserted claimed.
-    pub(super) claimed_at: Option<Timestamp>,
+    /// If it was made, and inserted claimed: by which node, and when.
+    pub(super) claimed: Option<(Arc<str>, Timestamp)>,
 }
 
 /// What a shutdown did.

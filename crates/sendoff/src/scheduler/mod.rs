@@ -5,6 +5,7 @@ mod batch;
 mod builder;
 mod command;
 mod driver;
+mod membership;
 mod notices;
 mod resolve;
 mod submission;
@@ -36,13 +37,14 @@ use crate::{
     job::{Caller, JobRecord, JobSpec, QueueLimits},
     notice::Notice,
     ports::{
-        CancelVerdict, Changed, Counts, Durability, Filter, Inserted, Observer, Page, PageRequest, Prune,
-        Store,
+        CancelVerdict, Changed, Counts, Durability, Filter, Inserted, NodeRecord, Observer, Page,
+        PageRequest, Prune, Store,
     },
     state::{Resolution, State},
     time::{Clock, Timestamp},
 };
 use command::{Command, NewBatch};
+use membership::{Membership, Rereads};
 use resolve::Resolver;
 use waiters::Waiters;
 
@@ -68,7 +70,7 @@ struct Shared {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     resolver: Resolver,
-    node: Arc<str>,
+    membership: Membership,
     /// The limits that the builder gave queues: in force where none are stored.
     built_queues: BTreeMap<Arc<str>, QueueLimits>,
     observer: Option<Arc<dyn Observer>>,
@@ -334,7 +336,16 @@ impl Scheduler {
         Ok(first.first().map(|header| header.next_at))
     }
 
-    /// Changes of state from now on. A listener that is too slow is told how many it missed.
+    /// The nodes that work on this store, this one among them; without a fleet it is alone.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn nodes(&self) -> Result<Vec<NodeRecord>> {
+        self.shared.membership.nodes(self.shared.clock.now(), self.in_flight()).await
+    }
+
+    /// Changes of state from now on, as this node makes them: what other nodes of a fleet do is told
+    /// by those. A listener that is too slow is told how many it missed.
     pub fn notices(&self) -> Notices {
         Notices::new(self.shared.notices.subscribe(), self.shared.done.subscribe())
     }
@@ -375,6 +386,7 @@ impl Scheduler {
     pub async fn idle(&self) -> Result<()> {
         self.ask(Command::Barrier).await?;
         let mut done = self.shared.done.subscribe();
+        let mut rereads = Rereads::new(&self.shared.membership);
         loop {
             let lull = self.shared.lull.notified();
             tokio::pin!(lull);
@@ -386,6 +398,7 @@ impl Scheduler {
             }
             tokio::select! {
                 () = lull => {}
+                () = rereads.next() => {}
                 _ = done.wait_for(|done| *done) => return Err(self.shared.closed()),
             }
         }
@@ -469,6 +482,8 @@ impl Scheduler {
 
 impl std::fmt::Debug for Scheduler {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Scheduler").field("node", &self.shared.node).finish_non_exhaustive()
+        f.debug_struct("Scheduler")
+            .field("node", self.shared.membership.lease().node())
+            .finish_non_exhaustive()
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{Accepted, Scheduler, Shared, command::Stored};
+use super::{Accepted, Rereads, Scheduler, Shared, command::Stored};
 use crate::{
     error::{Error, Result},
     guid::Guid,
@@ -48,7 +48,7 @@ impl Submission {
     /// was awaited, and if the same job had been submitted before: then ask for it by its guid.
     pub fn record(&self) -> Option<JobRecord> {
         let Some(Ok(stored)) = &self.answered else { return None };
-        let claim = stored.claimed_at.map(|at| (&*self.scheduler.shared.node, at));
+        let claim = stored.claimed.as_ref().map(|(node, at)| (&**node, *at));
         stored.accepted.created.then(|| JobRecord::created(&self.job, claim))
     }
 
@@ -115,6 +115,7 @@ pub enum NotStarted {
 }
 
 pub(super) async fn started(shared: &Shared, guid: Guid) -> Result<JobRecord, NotStarted> {
+    let mut rereads = Rereads::new(&shared.membership);
     loop {
         let mut waiter = shared.waiters.register(guid);
         if *shared.done.borrow() {
@@ -133,8 +134,12 @@ pub(super) async fn started(shared: &Shared, guid: Guid) -> Result<JobRecord, No
             State::Expired => return Err(NotStarted::Expired(record.into())),
             State::Unknown => return Err(NotStarted::Unknown(record.into())),
         }
-        if (&mut waiter.woken).await.is_err() {
-            return Err(NotStarted::Error(shared.closing().await));
+        tokio::select! {
+            woken = &mut waiter.woken => if woken.is_err() {
+                return Err(NotStarted::Error(shared.closing().await));
+            },
+            // It may be another node that starts it.
+            () = rereads.next() => {}
         }
     }
 }

@@ -14,8 +14,8 @@ use crate::{
     guid::Guid,
     job::{Header, JobId, JobRecord, Lane, QueueLimits},
     ports::{
-        CancelVerdict, Changed, Claim, Claimed, Counts, Durability, Expired, Filter, InsertBatch, Inserted,
-        Page, PageRequest, Prune, Settled, Settlement, Store, StoreFuture,
+        CancelVerdict, Changed, Claim, Claimed, Counts, Durability, Expired, Filter, Fleet, InsertBatch,
+        Inserted, Page, PageRequest, Prune, Settled, Settlement, Store, StoreFuture,
     },
     state::Resolution,
     time::Timestamp,
@@ -47,6 +47,8 @@ pub enum Why {
     Full,
     /// [`Error::is_unusable`].
     Unusable,
+    /// [`Error::is_unavailable`].
+    Unavailable,
     /// [`Error::is_fatal`].
     Fatal,
 }
@@ -56,6 +58,7 @@ impl Why {
         let kind = match self {
             Self::Full => ErrorKind::Full,
             Self::Unusable => ErrorKind::Unusable,
+            Self::Unavailable => ErrorKind::Unavailable,
             Self::Fatal => ErrorKind::Fatal,
         };
         Error::new(kind, format!("a planted failure: {self:?}"))
@@ -267,5 +270,10 @@ impl Store for FlakyStore {
 
     fn close(&self) -> StoreFuture<()> {
         self.inner.close()
+    }
+
+    /// What goes through there meets no trouble.
+    fn fleet(&self) -> Option<Arc<dyn Fleet>> {
+        self.inner.fleet()
     }
 }

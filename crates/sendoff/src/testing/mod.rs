@@ -2,8 +2,10 @@
 
 pub mod conformance;
 mod flaky;
+mod fleet;
 pub mod model;
 mod scripted;
 
 pub use flaky::{FlakyStore, Held, Method, Trouble, Why};
+pub use fleet::{FleetNode, FleetOf};
 pub use scripted::{Answer, HeldAttempt, HeldAttempts, Plan, Scripted, ScriptedStarter, Seen};

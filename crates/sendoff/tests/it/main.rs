@@ -7,6 +7,8 @@ mod layers;
 mod memory_store;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 mod migration;
+#[cfg(feature = "postgres")]
+mod postgres_store;
 #[cfg(feature = "process")]
 mod process_policy;
 #[cfg(feature = "process")]

@@ -5,11 +5,13 @@ mod bodies;
 mod cancels;
 mod description;
 mod events;
+mod fleet;
 mod jobs;
 mod lists;
 mod queues;
 mod refusals;
 mod scopes;
+mod unavailable;
 
 use std::sync::Arc;
 
@@ -18,7 +20,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use sendoff::{
     Grant, Receipt, Scheduler,
-    ports::{Attempt, Checked, Refusal, StartError, StartFuture, Starter, StarterDefaults},
+    ports::{Attempt, Checked, Fleet, Refusal, StartError, StartFuture, Starter, StarterDefaults, Store},
     starter::SimulatedStarter,
     store::MemoryStore,
 };
@@ -144,16 +146,21 @@ fn with_scopes(scopes: &[Scope]) -> Identity {
 
 impl Place {
     pub(super) async fn new() -> Self {
+        Self::on(Arc::new(MemoryStore::new()), None).await
+    }
+
+    /// An API on this store, for this node of a fleet.
+    async fn on(store: Arc<dyn Store>, fleet: Option<Arc<dyn Fleet>>) -> Self {
         let metrics = Metrics::new();
         let scheduler = Scheduler::builder()
-            .store(Arc::new(MemoryStore::new()))
+            .store(store)
             .starter(SimulatedStarter)
             .starter(Doubtful)
             .observer(metrics.clone())
             .start()
             .await
             .unwrap();
-        Self { api: Api::new(scheduler.clone(), metrics), scheduler }
+        Self { api: Api::new(scheduler.clone(), metrics, fleet), scheduler }
     }
 
     async fn send(&self, request: Request<Body>) -> Response<Body> {

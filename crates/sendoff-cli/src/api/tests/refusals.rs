@@ -62,7 +62,8 @@ async fn unknown_parameters_are_refused_on_every_route() {
 #[tokio::test]
 async fn a_stopped_scheduler_is_503_and_not_ready() {
     let place = Place::new().await;
-    assert_eq!(place.get("/readyz").await.ok(), json!({ "ready": true, "durability": "memory" }));
+    let ready = place.get("/readyz").await.ok();
+    assert_eq!((&ready["ready"], &ready["durability"]), (&json!(true), &json!("memory")));
     place.api.stop();
     place.get("/readyz").await.problem("stopping");
     place.scheduler.shutdown(Duration::ZERO).await.unwrap();

@@ -106,6 +106,11 @@ Examples:
   sendoff stats
   sendoff stats --json | jq .counts.pending";
 
+pub(super) const NODES: &str = "\
+Examples:
+  sendoff nodes
+  sendoff nodes --json | jq 'select(.state != \"alive\")'";
+
 pub(super) const WATCH: &str = "\
 Examples:
   sendoff watch

@@ -180,6 +180,17 @@ pub(crate) struct StatsArgs {
     pub(crate) common: Common,
 }
 
+/// Show the nodes that share the daemon's store
+///
+/// Who is alive, how far behind its heartbeat is, and what it had in flight then. A store that is
+/// not shared has one node, the daemon itself.
+#[derive(Debug, Args)]
+#[command(after_help = help::NODES)]
+pub(crate) struct NodesArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
 /// Follow what happens to jobs
 ///
 /// On a terminal it is a live view of counts, rates and the last events; elsewhere one line for each

@@ -96,7 +96,9 @@ fn tokens(text: &str) -> Vec<Token> {
         let metric = line.starts_with("sendoff_");
         for word in words(line) {
             let varies = VARYING.contains(&key.as_str()) || metric;
-            let kind = kind(&word, varies, key == "next_cursor");
+            // Where a node runs: behind its name in a table, behind the member's name in JSON.
+            let address = key == "address" || is_guid(&key);
+            let kind = kind(&word, varies, key == "next_cursor", address && word.contains(':'));
             if word.chars().any(|c| c.is_ascii_alphabetic() || c == '_') {
                 key.clone_from(&word);
             }
@@ -134,17 +136,17 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-fn kind(word: &str, varies: bool, cursor: bool) -> String {
+fn kind(word: &str, varies: bool, cursor: bool, address: bool) -> String {
     let number = word.parse::<f64>().is_ok() && word.starts_with(|c: char| c.is_ascii_digit());
     let digits = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
-    let sizes: Vec<_> = word.split('-').map(str::len).collect();
-    let hex = word.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
-    if sizes == [8, 4, 4, 4, 12] && hex {
+    if is_guid(word) {
         "<guid>".into()
     } else if word.len() >= 10 && digits(&word[..4]) && word[4..].starts_with('-') && digits(&word[5..7]) {
         "<time>".into()
     } else if word.starts_with("127.0.0.1:") {
         "<address>".into()
+    } else if address {
+        "<process>".into()
     } else if word.starts_with("uid:") {
         "<uid>".into()
     } else if word.starts_with("sdo_") {
@@ -160,6 +162,11 @@ fn kind(word: &str, varies: bool, cursor: bool) -> String {
     } else {
         word.to_owned()
     }
+}
+
+fn is_guid(word: &str) -> bool {
+    let sizes: Vec<_> = word.split('-').map(str::len).collect();
+    sizes == [8, 4, 4, 4, 12] && word.chars().all(|c| c.is_ascii_hexdigit() || c == '-')
 }
 
 /// `2h`, `59m`, `1.5ms`, `1h30m`.

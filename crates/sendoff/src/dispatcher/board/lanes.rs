@@ -35,6 +35,8 @@ impl Board {
             truncated: false,
             refilling: false,
             dropped: false,
+            fruitless: false,
+            resting: false,
             place: Place::Idle,
             called_by: None,
             claiming: 0,

@@ -11,6 +11,9 @@ impl Board {
         if queue.limits.paused || queue.limits.max_in_flight.is_some_and(|max| queue.in_flight >= max) {
             return false;
         }
+        if !self.held.is_empty() && self.is_held(&queue.name, now) {
+            return false;
+        }
         if let Some(rate) = &queue.limits.rate {
             let next = queue.rate.next(rate);
             if next > now {

@@ -1,6 +1,6 @@
 //! What the store answered, and what follows from it.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -11,13 +11,14 @@ use super::{
     },
     Driver, Live,
     commands::Cancellers,
+    fleet::CallKey,
 };
 use crate::{
-    dispatcher::Event,
+    dispatcher::{Event, Verdict},
     error::{Error, Result},
-    job::{Header, Job, JobId, JobRecord, Lane},
+    job::{Header, Job, JobId, JobRecord, Lane, QueueLimits},
     notice::Notice,
-    ports::{AttemptSeen, CancelVerdict, Changed, Claimed, Expired, Inserted, Settled, Settlement},
+    ports::{AttemptSeen, CancelVerdict, Changed, Claimed, Expired, Inserted, Lease, Settled, Settlement},
     state::{Outcome, State},
     time::Timestamp,
 };
@@ -29,7 +30,12 @@ pub(super) enum Answer {
         result: Result<Vec<Inserted>>,
         now: Timestamp,
     },
-    Claimed(Vec<JobId>, Result<Vec<Option<Claimed>>>),
+    Claimed {
+        ids: Vec<JobId>,
+        /// In a fleet: the lease under which they were claimed.
+        under: Option<(CallKey, Arc<Lease>)>,
+        result: Result<Vec<Verdict>>,
+    },
     Settled(Vec<Settlement>, Result<Vec<Settled>>),
     Cancelled(Cancellers, Result<Vec<CancelVerdict>>),
     /// `moved`: to another state, if it was applied.
@@ -44,11 +50,21 @@ pub(super) enum Answer {
     Lanes(Result<Vec<Arc<Lane>>>),
     Ready(Arc<Lane>, usize, Result<Vec<Header>>),
     Expired(Result<Expired>),
+    /// The limits of queues, and how often they had been changed here when they were asked for.
+    Queues(Result<BTreeMap<Arc<str>, QueueLimits>>, u64),
+    /// What is starting in this node's name.
+    Mine(Result<Vec<(JobId, u32)>>),
+    /// Claims were given back of which the engine knew nothing.
+    StraysReleased(Result<Vec<Settled>>),
 }
 
 /// Jobs on their way to the store, with those who wait for the answer.
 pub(super) struct Submitted {
     pub(super) jobs: Vec<(Arc<Job>, bool)>,
+    /// Under which those of them are claimed that may start at once.
+    pub(super) lease: Arc<Lease>,
+    /// In a fleet, if there are such.
+    pub(super) under: Option<CallKey>,
     pub(super) replies: Replies,
 }
 
@@ -63,15 +79,19 @@ impl Driver {
     pub(super) fn take_answer(&mut self, answer: Answer) -> Result<()> {
         match answer {
             Answer::Submitted { batch, result, now } => self.submitted(batch, result, now)?,
-            Answer::Claimed(ids, result) => {
+            Answer::Claimed { ids, under, result } => {
+                let lost = matches!(&result, Err(err) if err.is_commit_unknown());
                 let event = match passable(result)? {
-                    Ok(claims) => {
-                        let claims = claims.into_iter().map(|claim| claim.map(Arc::new)).collect();
-                        Event::Claimed { ids, claims }
+                    Ok(verdicts) => {
+                        if let (Some(among), Some((_, lease))) = (&mut self.among, &under) {
+                            among.keep_leases(lease, &verdicts);
+                        }
+                        Event::Claimed { ids, verdicts }
                     }
                     Err(_) => Event::ClaimFailed(ids),
                 };
                 self.feed(event);
+                self.end_call(under.map(|(call, _)| call), lost);
                 // What was cancelled before it was claimed is finished only now.
                 self.tell_if_idle();
             }
@@ -123,6 +143,9 @@ impl Driver {
                 self.feed(Event::Expired(result.map(|expired| expired.next)));
                 self.tell_if_idle();
             }
+            Answer::Queues(result, changes) => self.queues_read(passable(result)?, changes),
+            Answer::Mine(result) => self.strays_found(passable(result)?.ok()),
+            Answer::StraysReleased(result) => self.strays_released(passable(result)?.ok()),
         }
         Ok(())
     }
@@ -144,22 +167,29 @@ impl Driver {
     /// The store has taken the first of the changes, or has not.
     fn queue_changed(&mut self, result: Result<()>) {
         let Some(change) = self.queue_changes.pop_front() else { return };
+        if let Some(among) = &mut self.among {
+            among.limits_change();
+        }
         if result.is_ok() {
             let built = || self.shared.built_queues.get(&change.queue).copied();
             let limits = change.limits.or_else(built).unwrap_or_default();
             self.feed(Event::QueueLimits(change.queue, limits));
+            // The others need not wait for their next look.
+            self.among.iter().for_each(|among| among.fleet.hint());
         }
         let _ = change.reply.send(result);
         self.change_next_queue();
     }
 
     fn submitted(&mut self, batch: Submitted, result: Result<Vec<Inserted>>, now: Timestamp) -> Result<()> {
+        let call = batch.under;
         let verdicts = match result {
             Ok(verdicts) => verdicts,
             Err(err) => {
                 let lanes = batch.jobs.into_iter().filter(|(_, admitted)| *admitted);
                 self.feed(Event::Withdrawn(lanes.map(|(job, _)| job.lane.clone()).collect()));
                 let fatal = err.is_fatal().then(|| err.again());
+                self.end_call(call, err.is_commit_unknown());
                 match batch.replies {
                     Replies::Single(replies) => {
                         for (reply, _) in replies {
@@ -180,7 +210,11 @@ impl Driver {
                 Inserted::Created(id) => {
                     self.notify(job, State::Pending, 0, job.queued_at);
                     if *admitted {
-                        claimed.push(Arc::new(first_claim(*id, job, now)));
+                        let claim = first_claim(*id, job, now);
+                        if let Some(among) = &mut self.among {
+                            among.keep_lease(&claim, &batch.lease);
+                        }
+                        claimed.push(Arc::new(claim));
                     } else {
                         deadline = deadline.into_iter().chain(job.expires_at).min();
                         pending.push(Header {
@@ -207,10 +241,10 @@ impl Driver {
                     let answer = match verdict {
                         Inserted::Created(_) => Ok(Stored {
                             accepted: stored(job.guid, true),
-                            claimed_at: admitted.then_some(now),
+                            claimed: admitted.then(|| (batch.lease.node().clone(), now)),
                         }),
                         Inserted::Existing(guid) => {
-                            Ok(Stored { accepted: stored(*guid, false), claimed_at: None })
+                            Ok(Stored { accepted: stored(*guid, false), claimed: None })
                         }
                         // Its caller knows of no batch.
                         Inserted::Conflict(conflict) => Err(resolve::conflict(job.guid, conflict, None)),
@@ -230,6 +264,7 @@ impl Driver {
         if !pending.is_empty() {
             self.feed(Event::Inserted { pending, deadline });
         }
+        self.end_call(call, false);
         Ok(())
     }
 
@@ -241,6 +276,10 @@ impl Driver {
             if verdict.applied {
                 self.notify(&claimed.job, verdict.state, claimed.attempt, now);
                 self.observe(&live, settlement, verdict.state);
+            } else if self.among.is_some() {
+                // Taken back by another node meanwhile, or stored by a write whose answer was lost.
+                tracing::info!(guid = %claimed.job.guid, fence = claimed.fence, state = %verdict.state,
+                    "an outcome was not stored: the job's row had moved on");
             } else {
                 tracing::warn!(guid = %claimed.job.guid, fence = claimed.fence, state = %verdict.state,
                     "an outcome came too late and was not stored");

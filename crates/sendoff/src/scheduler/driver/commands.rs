@@ -108,6 +108,9 @@ impl Driver {
     pub(super) fn change_next_queue(&mut self) {
         let Some(QueueChange { queue, limits, .. }) = self.queue_changes.front() else { return };
         let (queue, limits) = (queue.clone(), *limits);
+        if let Some(among) = &mut self.among {
+            among.limits_change();
+        }
         self.call("set_queue", |store| store.set_queue(queue, limits), Answer::QueueChanged);
     }
 
@@ -129,17 +132,20 @@ impl Driver {
 
     fn submit(&mut self, batch: NewBatch, replies: Replies) {
         let now = self.now();
-        let node = &self.shared.node;
+        let lease = self.shared.membership.lease();
+        let may_claim = self.among.is_none() || lease.holds(now.elapsed);
         let mut jobs = Vec::with_capacity(batch.jobs.len());
         let mut new_jobs = Vec::with_capacity(batch.jobs.len());
         for job in batch.jobs {
-            let admitted = self.dispatcher.admit(now, &job.lane, job.run_at, job.expires_at);
-            new_jobs.push(NewJob { job: job.clone(), claim: admitted.then(|| node.clone()) });
+            let admitted = may_claim && self.dispatcher.admit(now, &job.lane, job.run_at, job.expires_at);
+            new_jobs.push(NewJob { job: job.clone(), claim: admitted.then(|| lease.node().clone()) });
             jobs.push((job, admitted));
         }
         let insert =
             InsertBatch { jobs: new_jobs, atomic: batch.atomic, bookmark: batch.bookmark, now: now.wall };
-        let batch = Submitted { jobs, replies };
+        let claims = jobs.iter().any(|(_, admitted)| *admitted);
+        let under = self.among.as_mut().filter(|_| claims).map(|among| among.begin_call());
+        let batch = Submitted { jobs, lease, under, replies };
         self.call(
             "insert",
             |store| store.insert(insert),

@@ -3,10 +3,11 @@
 
 mod answers;
 mod commands;
+mod fleet;
 mod stop;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     future::poll_fn,
     sync::{Arc, atomic::Ordering},
 };
@@ -19,15 +20,16 @@ use super::{Shared, attempt, command::Command};
 use crate::{
     dispatcher::{Action, AttemptEnd, Backoff, Dispatcher, Event, Now},
     error::Result,
-    job::{Job, JobId},
+    job::{Job, JobId, QueueLimits},
     notice::Notice,
-    ports::{AttemptClock, Claim, Claimed, Running, StartError, StartErrorClass, Store, StoreFuture},
+    ports::{AttemptClock, Claimed, Running, StartError, StartErrorClass, Store, StoreFuture},
     state::State,
     time::{Timer, Timestamp},
 };
 use answers::Answer;
 pub(super) use commands::CANCELS;
 use commands::{QueueChange, refuse};
+use fleet::Among;
 use stop::Stopping;
 
 /// Commands, or ends of attempts, taken at once.
@@ -73,6 +75,8 @@ pub(super) struct Driver {
     /// The first is on its way to the store, the others wait for it.
     queue_changes: VecDeque<QueueChange>,
     stopping: Option<Stopping>,
+    /// What there is to know in a fleet.
+    among: Option<Among>,
 }
 
 impl Driver {
@@ -81,7 +85,9 @@ impl Driver {
         dispatcher: Dispatcher,
         inbox: mpsc::UnboundedReceiver<Command>,
         timer: Box<dyn Timer>,
+        stored_queues: BTreeMap<Arc<str>, QueueLimits>,
     ) -> Self {
+        let among = shared.membership.fleet().map(|fleet| Among::new(fleet.clone(), stored_queues));
         let (sender, messages) = mpsc::unbounded_channel();
         Self {
             shared,
@@ -97,6 +103,7 @@ impl Driver {
             answers: FuturesUnordered::new(),
             queue_changes: VecDeque::new(),
             stopping: None,
+            among,
         }
     }
 
@@ -150,6 +157,7 @@ impl Driver {
                         self.take_answer(answer)?;
                     }
                 }
+                wake = fleet::woken(&mut self.among) => self.woken(wake),
                 () = poll_fn(|cx| self.timer.poll_ring(cx)) => {
                     self.armed = None;
                     self.feed(Event::Tick);
@@ -183,21 +191,28 @@ impl Driver {
     fn feed(&mut self, event: Event) {
         let now = self.now();
         let actions = self.dispatcher.handle(now, event);
-        self.shared.in_flight.store(self.dispatcher.in_flight(), Ordering::Relaxed);
+        self.count_in_flight();
         self.shared.blank.store(self.dispatcher.is_blank(), Ordering::Release);
         for action in actions {
             self.act(now, action);
         }
     }
 
+    fn count_in_flight(&self) {
+        let in_flight = self.dispatcher.in_flight();
+        if self.shared.in_flight.swap(in_flight, Ordering::Relaxed) != in_flight
+            && let Some(among) = &self.among
+        {
+            among.fleet.report(in_flight);
+        }
+    }
+
     fn act(&mut self, now: Now, action: Action) {
         match action {
             Action::Start(claimed) => self.start(claimed),
-            Action::Claim(ids) => {
-                let claim = Claim { node: self.shared.node.clone(), now: now.wall };
-                let asked = ids.clone();
-                self.call("claim", |store| store.claim(asked, claim), |result| Answer::Claimed(ids, result));
-            }
+            Action::Claim(wanted) => self.claim(wanted, now),
+            Action::Queues => self.read_queues(),
+            Action::Hint => self.among.iter().for_each(|among| among.fleet.hint()),
             Action::Settle(settlements) => {
                 let told = settlements.clone();
                 self.call(
@@ -206,8 +221,8 @@ impl Driver {
                     |result| Answer::Settled(settlements, result),
                 );
             }
-            Action::Due { after, limit } => {
-                self.call("due", |store| store.due(Some(after), Timestamp::MAX, limit), Answer::Due);
+            Action::Due { after, until, limit } => {
+                self.call("due", |store| store.due(Some(after), until, limit), Answer::Due);
             }
             Action::Lanes { after, limit } => {
                 self.call("lanes", |store| store.lanes(after, limit), Answer::Lanes);
@@ -255,7 +270,8 @@ impl Driver {
     fn start(&mut self, claimed: Arc<Claimed>) {
         self.notify(&claimed.job, State::Starting, claimed.attempt, claimed.claimed_at);
         let id = claimed.id;
-        let clock = attempt::stamps(&self.shared.clock, None, &claimed);
+        let lease = self.among.as_mut().and_then(|among| among.take_lease(&claimed));
+        let clock = attempt::stamps(&self.shared.clock, lease, &claimed);
         let Some((starter, defaults)) = self.shared.resolver.starter(&claimed.job.lane.starter) else {
             // The dispatcher claims only for starters that are there.
             let live = Live { task: None, clock, abandonable: true, claimed, ended: false };

@@ -367,6 +367,16 @@ impl Inner {
         starting.map(|(id, row)| (id, row.life.fence)).collect()
     }
 
+    /// Those of one node.
+    #[cfg(feature = "testing")]
+    pub(super) fn starting_under(&self, node: &str) -> VecDeque<(u64, u32)> {
+        let own = |id| {
+            let past = self.row(id).life.past.as_ref();
+            past.and_then(|past| past.node.as_deref()) == Some(node)
+        };
+        self.starting().into_iter().filter(|(id, _)| own(*id)).collect()
+    }
+
     pub(super) fn expire(&mut self, limit: usize, now: Timestamp) -> Expired {
         let last = if planted!(self, ExpireIgnoresDeadline) { u64::MAX } else { micros(now) };
         let late = self.deadlines.from((0, 0)).take_while(|(at, _)| *at <= last).take(limit);

@@ -88,6 +88,25 @@ impl MemoryStore {
         Self { inner: Mutex::new(inner) }
     }
 
+    /// Rows that are starting in this node's name, with their fences: for a fleet in memory.
+    #[cfg(feature = "testing")]
+    pub(crate) fn starting_under(&self, node: &str) -> Vec<(JobId, u32)> {
+        self.lock().starting_under(node).into_iter().map(|(id, fence)| (JobId(id), fence)).collect()
+    }
+
+    /// T10 for all rows of a node that is dead; how many.
+    #[cfg(feature = "testing")]
+    pub(crate) fn reclaim_from(&self, node: &str, now: Timestamp) -> usize {
+        let mut inner = self.lock();
+        inner.orphans = inner.starting_under(node);
+        inner.reclaim(usize::MAX, now)
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn queue_limits(&self, queue: &str) -> Option<QueueLimits> {
+        self.lock().queues.get(queue).copied()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -117,7 +117,9 @@ impl Work {
         match self {
             // By its guid an inserted job is found again, by its fence a settled one.
             Self::Insert(_) | Self::Settle(_) | Self::Cancel(_) => true,
-            Self::Reclaim(_) | Self::Quarantine(_) | Self::Expire(_) | Self::Prune(_) | Self::SetQueue(_) => true,
+            Self::Reclaim(_) | Self::Quarantine(_) | Self::Expire(_) | Self::Prune(_) | Self::SetQueue(_) => {
+                true
+            }
             Self::Claim(_) | Self::ClaimWithin(_) | Self::Reschedule(_) | Self::Resolve(_) => false,
         }
     }
@@ -125,6 +127,12 @@ impl Work {
     /// Before it runs, and runs again.
     pub(super) fn reset(&mut self) {
         each!(self, call => call.output = None);
+        match self {
+            // What takes no row is in no step.
+            Self::Settle(call) if call.input.0.is_empty() => call.set(Vec::new()),
+            Self::Cancel(call) if call.input.0.is_empty() => call.set(Vec::new()),
+            _ => {}
+        }
     }
 
     /// Answers with what it has got.

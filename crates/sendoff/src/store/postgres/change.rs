@@ -148,7 +148,9 @@ async fn resolve(
     let (guid, now) = (uuid_of(&guid), now.as_micros());
     let ended = |state: State| i16::from(state.code());
     let rows = match to {
-        Resolution::Pending => tx.rows(Sql::ResolvePending, &[(&guid, Type::UUID), (&now, Type::INT8)]).await?,
+        Resolution::Pending => {
+            tx.rows(Sql::ResolvePending, &[(&guid, Type::UUID), (&now, Type::INT8)]).await?
+        }
         Resolution::Started | Resolution::Failed => {
             let state = ended(if to == Resolution::Started { State::Started } else { State::Failed });
             let params = [(&guid as _, Type::UUID), (&now as _, Type::INT8), (&state as _, Type::INT2)];
@@ -160,8 +162,7 @@ async fn resolve(
 
 async fn changed(tx: &Transaction<'_>, guid: Uuid, applied: bool) -> Result<Option<Changed>, Stop> {
     let named = [(&guid as _, Type::UUID)];
-    let (found, header) =
-        tokio::join!(biased; tx.rows(Sql::Record, &named), tx.rows(Sql::HeaderOf, &named));
+    let (found, header) = tokio::join!(biased; tx.rows(Sql::Record, &named), tx.rows(Sql::HeaderOf, &named));
     let (header, mut records) = (header?, records(tx, &found?).await?);
     let Some((_, record)) = records.remove(&guid_of(guid)) else { return Ok(None) };
     let known = tx.shared.interned.known(tx.ask(), &header, Columns::Header).await?;
@@ -206,9 +207,8 @@ async fn prune(tx: &Transaction<'_>, prune: &Prune) -> Result<usize, Stop> {
     let mut pruned = 0;
     for &kind in kinds {
         let room = i64::try_from(prune.limit - pruned).unwrap_or(i64::MAX);
-        let rows = tx
-            .rows(kind, &[(&before, Type::INT8), (&submitter, Type::INT4), (&room, Type::INT8)])
-            .await?;
+        let rows =
+            tx.rows(kind, &[(&before, Type::INT8), (&submitter, Type::INT4), (&room, Type::INT8)]).await?;
         let gone: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0))?;
         pruned += usize::try_from(gone).unwrap_or(0);
     }

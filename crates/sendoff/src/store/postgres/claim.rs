@@ -76,12 +76,15 @@ pub(super) async fn claim_ids(
     }
     let (ids, nows): (Vec<i64>, Vec<i64>) = wanted.into_iter().unzip();
     let rows = tx
-        .rows(Sql::Claim, &[
-            (&tx.me.id, Type::INT8),
-            (&ids, Type::INT8_ARRAY),
-            (&nows, Type::INT8_ARRAY),
-            (&all, Type::BOOL),
-        ])
+        .rows(
+            Sql::Claim,
+            &[
+                (&tx.me.id, Type::INT8),
+                (&ids, Type::INT8_ARRAY),
+                (&nows, Type::INT8_ARRAY),
+                (&all, Type::BOOL),
+            ],
+        )
         .await?;
     let read = read(tx, &rows).await?;
     Ok(read.into_iter().collect())
@@ -98,13 +101,16 @@ pub(super) async fn claim_others(
     let Some(lane) = tx.shared.interned.find_lane(tx.ask(), lane).await? else { return Ok(Vec::new()) };
     let (now, limit) = (now.as_micros(), i64::try_from(limit).unwrap_or(i64::MAX));
     let rows = tx
-        .rows(Sql::ClaimOthers, &[
-            (&tx.me.id, Type::INT8),
-            (&lane, Type::INT4),
-            (&now, Type::INT8),
-            (&limit, Type::INT8),
-            (&all, Type::BOOL),
-        ])
+        .rows(
+            Sql::ClaimOthers,
+            &[
+                (&tx.me.id, Type::INT8),
+                (&lane, Type::INT4),
+                (&now, Type::INT8),
+                (&limit, Type::INT8),
+                (&all, Type::BOOL),
+            ],
+        )
         .await?;
     Ok(read(tx, &rows).await?.into_iter().filter_map(|(_, claimed)| claimed).collect())
 }
@@ -164,7 +170,10 @@ async fn read(tx: &Transaction<'_>, rows: &[Row]) -> Result<Vec<(JobId, Option<C
         ));
     }
     if !broken.is_empty() {
-        tracing::error!(jobs = broken.len(), "stored jobs cannot be read; they are quarantined and left alone");
+        tracing::error!(
+            jobs = broken.len(),
+            "stored jobs cannot be read; they are quarantined and left alone"
+        );
         tx.rows(Sql::PutBack, &[(&broken, Type::INT8_ARRAY)]).await?;
     }
     Ok(claimed)

@@ -137,7 +137,11 @@ pub(super) async fn insert(
                 None => missing.push(item),
             }
         }
-        open = if missing.is_empty() { missing } else { judge(tx, group, &missing, &made, &mut verdicts).await? };
+        open = if missing.is_empty() {
+            missing
+        } else {
+            judge(tx, group, &missing, &made, &mut verdicts).await?
+        };
     }
     finish(tx, group, verdicts).await
 }
@@ -183,23 +187,26 @@ async fn send(
     let claiming = claims.iter().any(Option::is_some);
     let node = claiming.then_some(tx.me.id);
     let rows = tx
-        .rows(Sql::Insert, &[
-            (&node, Type::INT8),
-            (&lanes, Type::INT4_ARRAY),
-            (&priorities, Type::INT2_ARRAY),
-            (&deliveries, Type::INT2_ARRAY),
-            (&attempts, Type::INT4_ARRAY),
-            (&queued, Type::INT8_ARRAY),
-            (&runs, Type::INT8_ARRAY),
-            (&expires, Type::INT8_ARRAY),
-            (&claims, Type::INT8_ARRAY),
-            (&submitters, Type::INT4_ARRAY),
-            (&own, Type::BOOL_ARRAY),
-            (&guids, Type::UUID_ARRAY),
-            (&keys, Type::TEXT_ARRAY),
-            (&requests, Type::TEXT_ARRAY),
-            (&grants, Type::INT4_ARRAY),
-        ])
+        .rows(
+            Sql::Insert,
+            &[
+                (&node, Type::INT8),
+                (&lanes, Type::INT4_ARRAY),
+                (&priorities, Type::INT2_ARRAY),
+                (&deliveries, Type::INT2_ARRAY),
+                (&attempts, Type::INT4_ARRAY),
+                (&queued, Type::INT8_ARRAY),
+                (&runs, Type::INT8_ARRAY),
+                (&expires, Type::INT8_ARRAY),
+                (&claims, Type::INT8_ARRAY),
+                (&submitters, Type::INT4_ARRAY),
+                (&own, Type::BOOL_ARRAY),
+                (&guids, Type::UUID_ARRAY),
+                (&keys, Type::TEXT_ARRAY),
+                (&requests, Type::TEXT_ARRAY),
+                (&grants, Type::INT4_ARRAY),
+            ],
+        )
         .await?;
     let mut created = Vec::with_capacity(jobs.len());
     let mut rows = rows.iter().peekable();
@@ -279,7 +286,9 @@ async fn judge(
                 left.push((call, item));
                 continue;
             }
-            (Some(by_guid), Some(by_key)) if by_guid.guid != by_key.guid => conflict(by_key, "idempotency_key"),
+            (Some(by_guid), Some(by_key)) if by_guid.guid != by_key.guid => {
+                conflict(by_key, "idempotency_key")
+            }
             (by_guid, by_key) => {
                 let field = if by_guid.is_some() { "guid" } else { "idempotency_key" };
                 let Some(holder) = by_guid.or(by_key) else { continue };

@@ -26,7 +26,11 @@ const FULL: Duration = Duration::from_millis(75);
 const PAUSED: Duration = Duration::from_secs(1);
 
 /// Which of the jobs that a call did not get are in queues with limits.
-pub(super) async fn remain(tx: &Transaction<'_>, group: &[Work], calls: &[usize]) -> Result<Vec<usize>, Stop> {
+pub(super) async fn remain(
+    tx: &Transaction<'_>,
+    group: &[Work],
+    calls: &[usize],
+) -> Result<Vec<usize>, Stop> {
     let mut remaining = Vec::new();
     for &call in calls {
         let Work::ClaimWithin(claim) = &group[call] else { continue };
@@ -34,12 +38,11 @@ pub(super) async fn remain(tx: &Transaction<'_>, group: &[Work], calls: &[usize]
         if !is_mine(tx, &claim.input.1) {
             continue;
         }
-        let mut queues: Vec<&str> = lost(&claim.input.0, verdicts).into_iter().map(|(_, wanted)| &*wanted.lane.queue).collect();
+        let mut queues: Vec<&str> =
+            lost(&claim.input.0, verdicts).into_iter().map(|(_, wanted)| &*wanted.lane.queue).collect();
         queues.sort_unstable();
         queues.dedup();
-        if !queues.is_empty()
-            && !tx.rows(Sql::Limited, &[(&queues, Type::TEXT_ARRAY)]).await?.is_empty()
-        {
+        if !queues.is_empty() && !tx.rows(Sql::Limited, &[(&queues, Type::TEXT_ARRAY)]).await?.is_empty() {
             remaining.push(call);
         }
     }
@@ -74,9 +77,11 @@ pub(super) async fn claim(tx: &Transaction<'_>, group: &mut [Work], call: usize)
         let queue: &str = row.try_get(0)?;
         let (limits, arrival): (&str, i64) = (row.try_get(1)?, row.try_get(2)?);
         // Whatever they were, nothing starts beyond them.
-        let limits = serde_json::from_str(limits)
-            .unwrap_or(QueueLimits { paused: true, ..QueueLimits::default() });
-        let (Some(items), Some(&(starting, now))) = (queues.get(queue), in_flight.get(queue)) else { continue };
+        let limits =
+            serde_json::from_str(limits).unwrap_or(QueueLimits { paused: true, ..QueueLimits::default() });
+        let (Some(items), Some(&(starting, now))) = (queues.get(queue), in_flight.get(queue)) else {
+            continue;
+        };
         let room = Room::of(&limits, starting, arrival, now);
         let got = take(tx, wanted, by.now, verdicts, items, room.starts).await?;
         let (arrival, retry) = room.after(&limits, got);
@@ -176,14 +181,16 @@ impl Room {
 /// How long so many starts take.
 fn span(rate: &Rate, starts: u64) -> i64 {
     let per = rate.per.duration().as_micros();
-    i64::try_from(per.saturating_mul(u128::from(starts)) / u128::from(rate.starts.max(1))).unwrap_or(i64::MAX / 4)
+    i64::try_from(per.saturating_mul(u128::from(starts)) / u128::from(rate.starts.max(1)))
+        .unwrap_or(i64::MAX / 4)
 }
 
 /// How many starts fit into so long.
 fn tokens(rate: &Rate, micros: i64) -> usize {
     let micros = u128::try_from(micros).unwrap_or(0);
     // One more microsecond, since `span` rounds down.
-    let tokens = ((micros + 1) * u128::from(rate.starts.max(1))).saturating_sub(1) / rate.per.duration().as_micros().max(1);
+    let tokens = ((micros + 1) * u128::from(rate.starts.max(1))).saturating_sub(1)
+        / rate.per.duration().as_micros().max(1);
     usize::try_from(tokens).unwrap_or(usize::MAX)
 }
 

@@ -9,6 +9,8 @@ mod change;
 mod claim;
 mod connect;
 mod failure;
+#[cfg(feature = "testing")]
+mod faults;
 mod fleet;
 mod import;
 mod incoming;
@@ -36,8 +38,6 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::runtime::Handle;
 
-#[cfg(feature = "testing")]
-pub use self::fleet::Rehearsal;
 pub use self::import::PostgresImport;
 #[cfg(feature = "sqlite")]
 pub(crate) use self::import::{Held, Mark};
@@ -49,13 +49,18 @@ use self::{
     shared::Shared,
     sql::Texts,
 };
+#[cfg(feature = "testing")]
+pub use self::{
+    faults::{FAULTS, Fault},
+    fleet::Rehearsal,
+};
 use crate::{
     error::{Error, ErrorKind, Result},
     guid::{Guid, GuidSuffix},
     job::{Header, JobId, JobRecord, Lane, QueueLimits},
     ports::{
-        CancelVerdict, Changed, Claim, Claimed, Counts, Durability, Expired, Filter, Fleet, InsertBatch, Inserted,
-        Page, PageRequest, Prune, Settled, Settlement, Store, StoreFuture,
+        CancelVerdict, Changed, Claim, Claimed, Counts, Durability, Expired, Filter, Fleet, InsertBatch,
+        Inserted, Page, PageRequest, Prune, Settled, Settlement, Store, StoreFuture,
     },
     state::Resolution,
     time::Timestamp,
@@ -117,6 +122,20 @@ impl PostgresStore {
     /// [`Error::is_unavailable`](crate::Error::is_unavailable) if the database cannot be reached.
     pub async fn connect(url: &str, options: PostgresOptions) -> Result<Self> {
         Self::connect_with(url, options, Texts::new()).await
+    }
+
+    /// Connects with deliberate mistakes in the statements.
+    ///
+    /// # Errors
+    /// As [`PostgresStore::connect`].
+    ///
+    /// # Panics
+    /// If a fault names no statement, or its text is not found there.
+    #[cfg(feature = "testing")]
+    pub async fn connect_with_faults(url: &str, options: PostgresOptions, faults: &[Fault]) -> Result<Self> {
+        let mut texts = Texts::new();
+        faults.iter().for_each(|fault| texts.plant(fault));
+        Self::connect_with(url, options, texts).await
     }
 
     async fn connect_with(url: &str, options: PostgresOptions, texts: Texts) -> Result<Self> {

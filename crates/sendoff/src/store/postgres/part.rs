@@ -72,7 +72,11 @@ impl Part {
         Arc::new(Self { shared, reads, queue, waiting, writes, writer, upkeep: upkeep.abort_handle() })
     }
 
-    pub(super) fn write<I, O: Send + 'static>(&self, input: I, work: fn(Call<I, O>) -> Work) -> StoreFuture<O> {
+    pub(super) fn write<I, O: Send + 'static>(
+        &self,
+        input: I,
+        work: fn(Call<I, O>) -> Work,
+    ) -> StoreFuture<O> {
         let (call, answer) = Call::new(input);
         self.waiting.fetch_add(1, Ordering::AcqRel);
         self.writes.fetch_add(1, Ordering::Relaxed);
@@ -145,7 +149,10 @@ impl Part {
     /// Has those quarantined that cannot be read.
     pub(super) fn without_suspects(&self, headers: Headers) -> Vec<Header> {
         if !headers.suspects.is_empty() {
-            tracing::error!(jobs = headers.suspects.len(), "stored jobs cannot be read; they are quarantined");
+            tracing::error!(
+                jobs = headers.suspects.len(),
+                "stored jobs cannot be read; they are quarantined"
+            );
             drop(self.write(headers.suspects, Work::Quarantine));
         }
         headers.found
@@ -183,7 +190,10 @@ impl Part {
 
 impl fmt::Debug for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Part").field("node", &self.shared.node).field("reads", &self.reads).finish_non_exhaustive()
+        f.debug_struct("Part")
+            .field("node", &self.shared.node)
+            .field("reads", &self.reads)
+            .finish_non_exhaustive()
     }
 }
 
@@ -235,6 +245,10 @@ async fn upkeep(shared: Arc<Shared>, reads: Arc<Link>, back: Arc<Notify>, writes
 pub(super) struct Seat(pub(super) Arc<Part>);
 
 impl Fleet for Seat {
+    fn accepts_at_most_once(&self) -> bool {
+        !self.0.shared.refuses_at_most_once()
+    }
+
     fn lease(&self) -> Arc<Lease> {
         self.0.shared.node.lease()
     }

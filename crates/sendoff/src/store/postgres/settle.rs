@@ -65,8 +65,8 @@ pub(super) async fn settle(tx: &Transaction<'_>, group: &mut [Work], items: &[It
                 let Some(item) = open.remove(&row.id) else { continue };
                 let Some((settlement, now)) = given(&item) else { continue };
                 // An earlier try may have been done, though its answer never came.
-                let applied =
-                    tx.doubtful.contains(&(row.id, settlement.fence)) && row.shows(settlement, now.as_micros());
+                let applied = tx.doubtful.contains(&(row.id, settlement.fence))
+                    && row.shows(settlement, now.as_micros());
                 settled.push((item, Settled { state: row.state, applied }));
             }
         }

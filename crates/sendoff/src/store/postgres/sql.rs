@@ -7,6 +7,9 @@
 
 use std::borrow::Cow;
 
+#[cfg(feature = "testing")]
+use super::faults::Fault;
+
 macro_rules! statements {
     ($($name:ident: $text:expr;)*) => {
         /// A statement's name.
@@ -529,6 +532,16 @@ pub(super) struct Texts(Vec<Cow<'static, str>>);
 impl Texts {
     pub(super) fn new() -> Self {
         Self(TEXTS.iter().map(|(_, text)| Cow::Borrowed(*text)).collect())
+    }
+
+    /// # Panics
+    /// If the fault names no statement, or its text is not found there.
+    #[cfg(feature = "testing")]
+    pub(super) fn plant(&mut self, fault: &Fault) {
+        let place = TEXTS.iter().position(|(name, _)| *name == fault.statement);
+        let text = &mut self.0[place.unwrap_or_else(|| panic!("no statement {:?}", fault.statement))];
+        assert!(text.contains(fault.from), "{:?} is not in {text:?}", fault.from);
+        *text = Cow::Owned(text.replacen(fault.from, fault.to, 1));
     }
 
     pub(super) fn text(&self, name: Sql) -> &str {

@@ -66,8 +66,5 @@ impl Transaction<'_> {
 }
 
 pub(super) fn lease_ran_out() -> Error {
-    Error::new(
-        ErrorKind::Unavailable,
-        "this node's lease ran out; nothing was done, try again in a moment",
-    )
+    Error::new(ErrorKind::Unavailable, "this node's lease ran out; nothing was done, try again in a moment")
 }

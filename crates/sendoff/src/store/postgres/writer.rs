@@ -84,8 +84,9 @@ impl Writer {
                 match taken {
                     Message::Write(work) => {
                         // What comes by guid may run into a job that is claimed only after the group.
-                        let late = matches!(&*work, Work::Cancel(_) | Work::Reschedule(_) | Work::SetQueue(_))
-                            && group.iter().any(|work| matches!(work, Work::ClaimWithin(_)));
+                        let late =
+                            matches!(&*work, Work::Cancel(_) | Work::Reschedule(_) | Work::SetQueue(_))
+                                && group.iter().any(|work| matches!(work, Work::ClaimWithin(_)));
                         if late {
                             next = Some(Message::Write(work));
                             break;
@@ -175,7 +176,8 @@ impl Writer {
                 }
                 if lost > CONNECTIONS {
                     let broke = "the connection to the database broke again and again; nothing was done, try again in a moment";
-                    let err = if repeated { commit_unknown() } else { Error::new(ErrorKind::Unavailable, broke) };
+                    let err =
+                        if repeated { commit_unknown() } else { Error::new(ErrorKind::Unavailable, broke) };
                     self.fail(group, &err);
                     return None;
                 }
@@ -214,7 +216,8 @@ impl Writer {
     ) -> Result<(), Stop> {
         group.iter_mut().for_each(Work::reset);
         let me = self.shared.node.present();
-        let tx = Transaction { client, shared: &self.shared, me, doubtful: &self.doubtful, repeated, decided };
+        let tx =
+            Transaction { client, shared: &self.shared, me, doubtful: &self.doubtful, repeated, decided };
         let ids = insert::prepare(&tx, group).await?;
         let steps = plan(group);
         if let [Step::Insert(calls)] = &steps[..]

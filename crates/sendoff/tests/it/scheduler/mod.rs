@@ -5,6 +5,7 @@ mod batches;
 mod cancel;
 mod crash;
 mod faults;
+mod fleet;
 mod limits;
 mod lives;
 mod observed;

@@ -13,8 +13,7 @@ use tokio_postgres::{Row, types::Type};
 use super::{
     Order, Shared,
     clock::Sample,
-    durability,
-    hints,
+    durability, hints,
     local::Process,
     reclaim, register,
     watch::{Look, Watch},
@@ -172,7 +171,10 @@ impl Heart {
                 let code = durability::code(durability);
                 let before = self.shared.durability.swap(code, Ordering::AcqRel);
                 if before != code {
-                    tracing::warn!(?durability, "the database's settings changed what an acknowledgement is worth");
+                    tracing::warn!(
+                        ?durability,
+                        "the database's settings changed what an acknowledgement is worth"
+                    );
                 }
                 self.weak = false;
             }
@@ -189,13 +191,16 @@ impl Heart {
     async fn judge(&mut self, ask: Ask<'_>, own: i64, look: Look, seen: &[Seen]) -> Answer<()> {
         let shared = self.shared.clone();
         let habits = &shared.habits;
-        let (dead, living): (Vec<_>, Vec<_>) = seen.iter().filter(|node| node.id != own).partition(|node| node.dead);
+        let (dead, living): (Vec<_>, Vec<_>) =
+            seen.iter().filter(|node| node.id != own).partition(|node| node.dead);
         let here = &shared.identity.process;
         let gone = |node: &&&Seen| habits.certain_death && node.process.is_gone(here);
         let mut died: Vec<_> =
             living.iter().filter(gone).map(|node| (node.id, node.beat, "its process has ended")).collect();
         let counters: Vec<_> = living.iter().map(|node| (node.id, node.beat)).collect();
-        died.extend(self.watch.look(look, &counters).iter().map(|&(id, beat)| (id, beat, "its heartbeat stopped")));
+        died.extend(
+            self.watch.look(look, &counters).iter().map(|&(id, beat)| (id, beat, "its heartbeat stopped")),
+        );
         let mut any = !dead.is_empty();
         for (id, beat, why) in died {
             // Not if it beat meanwhile, or if somebody else was first.

@@ -44,7 +44,10 @@ impl Process {
         if self.boot_id != here.boot_id || self.namespace != here.namespace {
             return false;
         }
-        let Some(pid) = Pid::from_raw(self.pid).filter(|_| self.pid > 0) else { return false };
+        if self.pid <= 0 {
+            return false;
+        }
+        let Some(pid) = Pid::from_raw(self.pid) else { return false };
         match rustix::process::test_kill_process(pid) {
             Err(rustix::io::Errno::SRCH) => true,
             // It is there, or may not be asked: `/proc` may hide other users' processes, so that a

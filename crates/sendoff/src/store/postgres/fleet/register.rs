@@ -155,7 +155,8 @@ async fn register(
     name: String,
 ) -> Answer<(Member, Sample)> {
     let process = &identity.process;
-    let queues: Option<Vec<&str>> = identity.queues.as_ref().map(|queues| queues.iter().map(AsRef::as_ref).collect());
+    let queues: Option<Vec<&str>> =
+        identity.queues.as_ref().map(|queues| queues.iter().map(AsRef::as_ref).collect());
     let sent = SystemClock.elapsed();
     let row = ask
         .client
