@@ -1,13 +1,20 @@
 //! Jobs that move from SQLite to PostgreSQL: all of them, once, whatever interrupts it.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use sendoff::{
-    Delivery, ErrorClass, Job, JobId, LastError, QueueLimits, Receipt, State,
-    ports::{InsertBatch, Inserted, NewJob, Settlement, Store},
+    Delivery, ErrorClass, Guid, Job, JobId, JobRecord, Lane, LastError, QueueLimits, Receipt, Scheduler,
+    State,
+    ports::{Filter, InsertBatch, Inserted, NewJob, PageRequest, Settlement, Store},
+    starter::HandlerStarter,
     state::{Begun, Outcome},
     store::{
-        PostgresImport, SqliteOptions, SqliteStore,
+        PostgresImport, PostgresOptions, PostgresStore, SqliteOptions, SqliteStore,
         transfer::{Migration, Progress, Report, Step},
     },
     testing::model::{at, grant, job, lane},
@@ -52,7 +59,7 @@ async fn every_kind(store: &SqliteStore) {
             lane: match n % 3 {
                 0 => lane("default"),
                 1 => lane("gpu"),
-                _ => Arc::new(sendoff::Lane {
+                _ => Arc::new(Lane {
                     queue: "calls".into(),
                     starter: "http".into(),
                     destination: Some("example.org:443".into()),
@@ -196,6 +203,81 @@ async fn a_moved_store_is_refused_and_takes_no_write() {
     let target = PostgresImport::connect(&url).await.unwrap();
     let report = run(&store, &target).await;
     assert!(report.is_whole() && report.moved == 16, "{report:?}");
+}
+
+async fn records(store: &dyn Store) -> Vec<JobRecord> {
+    let page = PageRequest { limit: 1_000, ..PageRequest::default() };
+    store.list(Filter::default(), page).await.unwrap().records
+}
+
+#[tokio::test]
+async fn both_stores_tell_the_same_of_each_job() {
+    if !testpg::wanted() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    source(&path).await;
+    let url = testpg::shared().new_database().unwrap();
+    let store = open(&path);
+    let import = PostgresImport::connect(&url).await.unwrap();
+    assert!(run(&store, &import).await.is_whole());
+    let target = PostgresStore::connect(&url, PostgresOptions::default()).await.unwrap();
+    assert_eq!(records(&target).await, records(&store).await);
+    assert_eq!(target.counts().await.unwrap(), store.counts().await.unwrap());
+    assert_eq!(target.queues().await.unwrap(), store.queues().await.unwrap());
+    // A job is known there by its guid and by its key, and is not taken in twice.
+    let known = Job { idempotency_key: Some("key ü 1".into()), ..job(1) };
+    let again = target.insert(batch([known])).await.unwrap();
+    assert_eq!(again, [Inserted::Existing(job(1).guid)]);
+    target.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_at_work_start_what_comes_once() {
+    if !testpg::wanted() {
+        return;
+    }
+    const JOBS: u64 = 5_000;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    let store = open(&path);
+    let jobs = (1..=JOBS).map(|n| Job {
+        lane: Arc::new(Lane { queue: "default".into(), starter: "handler".into(), destination: None }),
+        request: r#"{"start":{"handler":{"name":"count"}}}"#.into(),
+        ..job(n)
+    });
+    store.insert(batch(jobs)).await.unwrap();
+    let url = testpg::shared().new_database().unwrap();
+    let import = PostgresImport::connect(&url).await.unwrap();
+    let counts = Arc::new(Mutex::new(HashMap::<Guid, u32>::new()));
+    let all = Arc::new(tokio::sync::Notify::new());
+    let mut nodes = Vec::new();
+    for _ in 0..2 {
+        let options =
+            PostgresOptions { poll_interval: Duration::from_millis(100), ..PostgresOptions::default() };
+        let node = PostgresStore::connect(&url, options).await.unwrap();
+        let (counts, all) = (counts.clone(), all.clone());
+        let starter = HandlerStarter::new().handler("count", move |guid, _: ()| {
+            let mut counts = counts.lock().unwrap();
+            *counts.entry(guid).or_insert(0) += 1;
+            if counts.len() as u64 == JOBS {
+                all.notify_one();
+            }
+            async { Ok(()) }
+        });
+        nodes.push(Scheduler::builder().store(Arc::new(node)).starter(starter).start().await.unwrap());
+    }
+    let report = run(&store, &import).await;
+    assert!(report.is_whole() && report.moved == JOBS, "{report:?}");
+    all.notified().await;
+    for node in nodes {
+        node.shutdown().await;
+    }
+    let report = run(&store, &import).await;
+    assert!(report.is_whole(), "{report:?}");
+    assert_eq!(report.went_on, JOBS);
+    assert!(counts.lock().unwrap().values().all(|count| *count == 1));
 }
 
 /// `n` pending jobs and one started.
