@@ -272,7 +272,7 @@ async fn nodes_at_work_start_what_comes_once() {
     assert!(report.is_whole() && report.moved == JOBS, "{report:?}");
     all.notified().await;
     for node in nodes {
-        node.shutdown().await;
+        node.shutdown(sendoff::DEFAULT_GRACE).await.unwrap();
     }
     let report = run(&store, &import).await;
     assert!(report.is_whole(), "{report:?}");
