@@ -9,6 +9,8 @@ mod memory_store;
 mod migration;
 #[cfg(feature = "postgres")]
 mod postgres_store;
+#[cfg(feature = "postgres")]
+mod postgres_writer;
 #[cfg(feature = "process")]
 mod process_policy;
 #[cfg(feature = "process")]
