@@ -46,7 +46,7 @@ pub enum Step {
 pub struct Progress {
     /// Which.
     pub step: Step,
-    /// Rows done, those of earlier calls included.
+    /// Rows done by this call.
     pub done: u64,
     /// Rows of the source.
     pub total: u64,
@@ -145,7 +145,7 @@ impl<'a> Migration<'a> {
         let started = SystemClock.elapsed();
         let total = self.total().await?;
         let (id, mark) = self.claim_source(target, &mut report).await?;
-        let mut after = match mark {
+        let after = match mark {
             Mark::Begun => {
                 self.settings(target, id, &mut report).await?;
                 JobId(0)
@@ -166,10 +166,8 @@ impl<'a> Migration<'a> {
             report.moved += moved;
             report.skipped += fitting.saturating_sub(moved);
             done += read;
-            after = last;
             tell(Progress { step: Step::Moving, done: done.min(total), total });
         }
-        tracing::debug!(last = after.0, "all rows were moved");
         report.moving = SystemClock.elapsed().saturating_sub(started);
         self.compare(&mut report, true, tell).await?;
         for (queue, state, told, found) in target.miscounted().await? {
