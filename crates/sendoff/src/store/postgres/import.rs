@@ -44,7 +44,7 @@ pub struct PostgresImport {
 
 /// How far the move of one store has come, as its target knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mark {
+pub enum Mark {
     /// It is known and has brought nothing.
     Begun,
     /// All rows up to this one are there, and what belongs to no row.
@@ -53,11 +53,11 @@ pub(crate) enum Mark {
 
 /// What the target holds of some jobs.
 #[derive(Debug, Default)]
-pub(crate) struct Held {
+pub struct Held {
     /// By guid; none for a row that cannot be read.
-    pub(crate) jobs: HashMap<Guid, Option<StoredJob>>,
+    pub jobs: HashMap<Guid, Option<StoredJob>>,
     /// Who has their keys.
-    pub(crate) keys: HashMap<Box<str>, Guid>,
+    pub keys: HashMap<Box<str>, Guid>,
 }
 
 impl PostgresImport {
@@ -116,7 +116,10 @@ impl PostgresImport {
     }
 
     /// How far this move has come here; none if nothing is known of it.
-    pub(crate) async fn mark(&self, of: Guid) -> Result<Option<Mark>> {
+    ///
+    /// # Errors
+    /// The database's, or [`Error::is_unusable`] if the note cannot be read.
+    pub async fn mark(&self, of: Guid) -> Result<Option<Mark>> {
         if !self.tables {
             return Ok(None);
         }
@@ -125,14 +128,20 @@ impl PostgresImport {
     }
 
     /// Notes the beginning of a move.
-    pub(crate) async fn begin(&self, of: Guid) -> Result<()> {
+    ///
+    /// # Errors
+    /// The database's; what was lost on the way may have been done all the same, so repeat it.
+    pub async fn begin(&self, of: Guid) -> Result<()> {
         let value = written_mark(Mark::Begun);
         let params: [Param<'_>; 2] = [(&mark_name(of), Type::TEXT), (&value, Type::BYTEA)];
         self.ask().rows(Sql::SetBookmark, &params).await.map(drop).map_err(failed)
     }
 
     /// Takes in what belongs to no job, and notes that.
-    pub(crate) async fn settings(
+    ///
+    /// # Errors
+    /// The database's; what was lost on the way may have been done all the same, so repeat it.
+    pub async fn settings(
         &self,
         of: Guid,
         limits: &BTreeMap<Arc<str>, QueueLimits>,
@@ -156,7 +165,11 @@ impl PostgresImport {
 
     /// Inserts what is not there yet, counts it and notes the last row, all or nothing; how many were
     /// new. Those that do not fit are left out.
-    pub(crate) async fn import(&self, of: Guid, rows: &[StoredJob], last: JobId) -> Result<u64> {
+    ///
+    /// # Errors
+    /// The database's, also for a grant that cannot be stored. What was lost on the way may have been
+    /// done all the same, so repeat it.
+    pub async fn import(&self, of: Guid, rows: &[StoredJob], last: JobId) -> Result<u64> {
         let rows: Vec<_> = rows.iter().filter(|row| incoming::fits(row).is_ok()).collect();
         let ids = self.interned.ids(self.ask(), rows.iter().map(|row| &*row.job)).await.map_err(failed)??;
         let nodes = self.nodes(&rows).await.map_err(failed)?;
@@ -177,7 +190,10 @@ impl PostgresImport {
     }
 
     /// What is here of these jobs.
-    pub(crate) async fn held(&self, rows: &[StoredJob]) -> Result<Held> {
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn held(&self, rows: &[StoredJob]) -> Result<Held> {
         if !self.tables || rows.is_empty() {
             return Ok(Held::default());
         }
@@ -207,18 +223,26 @@ impl PostgresImport {
     ///
     /// # Errors
     /// Why not.
-    pub(crate) fn fits(row: &StoredJob) -> Result<(), Unreadable> {
+    pub fn fits(row: &StoredJob) -> Result<(), Unreadable> {
         incoming::fits(row)
     }
 
-    pub(crate) async fn limits(&self) -> Result<BTreeMap<Arc<str>, QueueLimits>> {
+    /// The limits of queues that are here.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn limits(&self) -> Result<BTreeMap<Arc<str>, QueueLimits>> {
         if !self.tables {
             return Ok(BTreeMap::new());
         }
         self.reader().queues().await.map_err(failed)
     }
 
-    pub(crate) async fn bookmark(&self, name: &str) -> Result<Option<Vec<u8>>> {
+    /// What was last stored under this name.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn bookmark(&self, name: &str) -> Result<Option<Vec<u8>>> {
         if !self.tables {
             return Ok(None);
         }
@@ -226,7 +250,10 @@ impl PostgresImport {
     }
 
     /// Queues and states whose count is not that of the rows: the count, the rows.
-    pub(crate) async fn miscounted(&self) -> Result<Vec<(String, State, i64, i64)>> {
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn miscounted(&self) -> Result<Vec<(String, State, i64, i64)>> {
         let rows = self.ask().rows(Sql::Miscounted, &[]).await.map_err(failed)?;
         let read = |row: &tokio_postgres::Row| {
             let state = u8::try_from(row.try_get::<_, i16>(1)?).ok().and_then(State::from_code);

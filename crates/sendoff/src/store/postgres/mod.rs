@@ -38,9 +38,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::runtime::Handle;
 
-pub use self::import::PostgresImport;
-#[cfg(feature = "sqlite")]
-pub(crate) use self::import::{Held, Mark};
+pub use self::import::{Held, Mark, PostgresImport};
 use self::{
     call::{Call, Work},
     connect::Target,
