@@ -161,7 +161,8 @@ macro_rules! tallied {
 
 statements! {
     // Writes.
-    Begin: "BEGIN";
+    // Whatever the database's default is: the guards rest on seeing what others have committed.
+    Begin: "BEGIN ISOLATION LEVEL READ COMMITTED";
     Commit: "COMMIT";
     Rollback: "ROLLBACK";
 
@@ -215,13 +216,16 @@ statements! {
             tallied!(moved), "SELECT ", job_columns!(), ", claimed_at FROM done");
     // T2 of the first due jobs of a lane.
     ClaimOthers: concat!("WITH ", me!(), ", free AS (
-                SELECT j.id FROM sendoff.job j
-                WHERE j.lane = $2 AND j.state = 0 AND NOT j.quarantined AND j.next_at <= $3
-                    AND (j.expires_at IS NULL OR j.expires_at > $3) AND EXISTS (SELECT FROM me)
+                SELECT ready.id FROM generate_series(9, 0, -1) AS step (p), LATERAL
+                    (SELECT j.id FROM sendoff.job j
+                     WHERE j.lane = $2 AND j.state = 0 AND NOT j.quarantined AND j.priority = p::smallint
+                         AND j.next_at <= $3 AND (j.expires_at IS NULL OR j.expires_at > $3)
+                         AND j.crashes < $6
+                     ORDER BY j.next_at, j.id LIMIT $4 FOR UPDATE OF j SKIP LOCKED) AS ready
+                WHERE EXISTS (SELECT FROM me)
                     AND ($5 OR NOT EXISTS (SELECT FROM sendoff.lane l
                         JOIN sendoff.queue_limits q ON q.queue = l.queue WHERE l.id = $2))
-                ORDER BY j.priority DESC, j.next_at, j.id LIMIT $4
-                FOR UPDATE OF j SKIP LOCKED),
+                LIMIT $4),
             done AS (
                 UPDATE sendoff.job j SET state = 1, fence = j.fence + 1, attempt = j.attempt + 1,
                     claimed_at = $3, node = $1, starting_at = NULL
