@@ -12,6 +12,8 @@ mod failure;
 #[cfg(feature = "testing")]
 mod faults;
 mod fleet;
+mod import;
+mod incoming;
 mod insert;
 mod limited;
 mod link;
@@ -36,6 +38,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::runtime::Handle;
 
+pub use self::import::{Held, Mark, PostgresImport};
 use self::{
     call::{Call, Work},
     connect::Target,
