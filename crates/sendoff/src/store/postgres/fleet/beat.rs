@@ -30,9 +30,6 @@ use crate::{
     time::{Clock, SystemClock},
 };
 
-/// The database's settings are read again with each so many heartbeats.
-const SETTINGS_EACH: u32 = 6;
-
 /// What a node's thread does until the node leaves.
 pub(super) async fn live(shared: Arc<Shared>, mut orders: mpsc::UnboundedReceiver<Order>) {
     let mut tasks = JoinSet::new();
@@ -43,7 +40,6 @@ pub(super) async fn live(shared: Arc<Shared>, mut orders: mpsc::UnboundedReceive
     let mut heart = Heart {
         link: Link::new(shared.target.clone(), Arc::default()),
         watch: Watch::new(shared.habits.pace),
-        beats: 0,
         in_touch: true,
         weak: false,
         shared,
@@ -70,7 +66,6 @@ struct Heart {
     shared: Arc<Shared>,
     link: Link,
     watch: Watch,
-    beats: u32,
     /// Whether the last heartbeat went through.
     in_touch: bool,
     /// Whether the database's settings are such that it would not be opened.
@@ -130,7 +125,6 @@ impl Heart {
         let failed = |err| Failure::of(&err).error(&err);
         let present = shared.present();
         let in_flight = i32::try_from(shared.in_flight.load(Ordering::Relaxed)).unwrap_or(i32::MAX);
-        let with_settings = self.beats.is_multiple_of(SETTINGS_EACH);
         let says = [(&present.id as _, Type::INT8), (&in_flight as _, Type::INT4)];
         let sent = SystemClock.elapsed();
         // Sent together; the answers come in this order.
@@ -138,14 +132,12 @@ impl Heart {
             biased;
             ask.rows(Sql::Beat, &says),
             ask.rows(Sql::SeeNodes, &[]),
-            async { if with_settings { register::settings(ask).await.map(Some) } else { Ok(None) } },
+            // Each time: after a failover they are another server's.
+            register::settings(ask),
         );
         let look = Look { sent, replied: SystemClock.elapsed() };
         let (beaten, seen) = (beaten.map_err(failed)?, seen.map_err(failed)?);
-        if let Some(settings) = settings.map_err(failed)? {
-            self.weigh(&settings);
-        }
-        self.beats = self.beats.wrapping_add(1);
+        self.weigh(&settings.map_err(failed)?);
         let Some(beaten) = beaten.first() else {
             tracing::warn!(
                 node = %present.lease.node(),

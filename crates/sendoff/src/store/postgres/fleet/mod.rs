@@ -165,7 +165,7 @@ impl Node {
         self.shared.present()
     }
 
-    /// What an acknowledgement was worth when last looked at, at most half a minute ago.
+    /// What an acknowledgement was worth when last looked at: with the last heartbeat.
     pub(super) fn durability(&self) -> Durability {
         durability::of_code(self.shared.durability.load(Ordering::Acquire))
     }
