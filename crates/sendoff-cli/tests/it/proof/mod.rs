@@ -6,7 +6,7 @@
 //! `SENDOFF_MINUTES=30 cargo test --release -p sendoff-cli --test it proof::fleet -- --nocapture`
 //! `SENDOFF_JOBS=1000000 cargo test --release -p sendoff-cli --test it proof::fleet -- --nocapture`
 //! `SENDOFF_FAILOVERS=20 cargo test --release -p sendoff-cli --test it proof::failover -- --nocapture`
-//! `SENDOFF_CUTS=30 cargo test --release -p sendoff-cli --test it proof::partition -- --nocapture`
+//! `SENDOFF_CUTS=10 cargo test --release -p sendoff-cli --test it proof::partition -- --nocapture`
 //!
 //! Only the long ones stop or cut off a node past its lease (20 s) and past being declared dead (45 s).
 
