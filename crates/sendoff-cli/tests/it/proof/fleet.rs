@@ -88,7 +88,7 @@ pub(super) fn ordeal(
     assert_eq!(counts, by_state, "the counts are not those of the records");
     let most = case.most_at_once();
     assert!(most <= AT_ONCE, "{most} at once in a queue of {AT_ONCE}");
-    case.judge_rate(A_SECOND, BURST, "300ms".parse().unwrap());
+    case.judge_rate(A_SECOND, BURST);
     let doubts = MAX_IN_FLIGHT * (incidents.kills + incidents.stops + incidents.cuts);
     assert!(verdict.doubled <= doubts && verdict.unknown <= doubts, "{incidents:?}: {verdict}");
     println!("{most} at once where {AT_ONCE} may be");

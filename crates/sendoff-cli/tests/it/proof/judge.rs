@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use sendoff::{Timestamp, time::Span};
+use sendoff::Timestamp;
 use uuid::Uuid;
 
 use super::{
@@ -15,6 +15,8 @@ use super::{
 /// So long may a start that began in time be on its way to the endpoint on a busy machine, in
 /// microseconds.
 const ON_ITS_WAY: i64 = 2_000_000;
+/// So far apart may be what two nodes take for the database's time, in microseconds.
+const CLOCKS: i64 = 100_000;
 
 /// What came of it all.
 #[derive(Default, Debug)]
@@ -130,29 +132,25 @@ impl Case<'_> {
         most
     }
 
-    /// Fails if in some time more calls of the queue that has a `rate` arrived than it allows, so many
-    /// evenly a second and so many at once. What took `slack` longer from its claim to the endpoint
-    /// than others (its node was stopped, or slow) counts at its claim.
-    pub(super) fn judge_rate(&self, a_second: i64, burst: i64, slack: Span) {
-        let slack = i64::try_from(slack.duration().as_micros()).unwrap();
-        let moment = |(call, record): &(Call, &Record)| match record.claimed_at {
-            Some(claimed) if call.at.micros_since(claimed) > slack => claimed.as_micros(),
-            _ => call.at.as_micros(),
+    /// Fails if in some time more starts of the queue that has a `rate` were claimed than it allows: so
+    /// many evenly a second, and so many at once.
+    ///
+    /// When a start was allowed lies between when its node asked for the claim and the call, which may be
+    /// far apart (its node was stopped, or its network was). So for each window those count that lie
+    /// in it whole. Of calls of earlier attempts nobody knows when they were claimed.
+    pub(super) fn judge_rate(&self, a_second: i64, burst: i64) {
+        let span = |(call, record): (Call, &Record)| {
+            record.claimed_at.filter(|claimed| *claimed <= call.at).map(|claimed| (call.at, claimed))
         };
-        let mut moments: Vec<i64> = self.calls_of(SLOW).iter().map(moment).collect();
-        moments.sort_unstable();
-        // The generic cell rate algorithm: says no if any window holds too many.
-        let each = 1_000_000 / a_second;
-        let mut free = 0;
-        for &moment in &moments {
-            let ahead = free - moment;
-            let allowed = each * (burst - 1) + 2 * slack;
-            assert!(
-                ahead <= allowed,
-                "the rate is exceeded: {} starts too early",
-                (ahead - allowed) / each + 1
-            );
-            free = free.max(moment) + each;
+        let mut spans: Vec<_> = self.calls_of(SLOW).into_iter().filter_map(span).collect();
+        spans.sort_unstable();
+        for (_, from) in &spans {
+            let within = spans.iter().filter(|(_, claimed)| claimed >= from);
+            for (count, (until, _)) in (1..).zip(within) {
+                let window = until.micros_since(*from);
+                let allowed = burst + (window + CLOCKS) * a_second / 1_000_000;
+                assert!(count <= allowed, "{count} starts within {window} us, where {allowed} may be");
+            }
         }
     }
 }
