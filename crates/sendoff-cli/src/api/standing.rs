@@ -16,8 +16,9 @@ use super::problem::Problem;
 
 /// How old what is known may be: asking takes longer the more queues there are, and anybody may.
 const FRESH: Duration = Duration::from_secs(1);
-/// How long the answer of a store may take that counts as reachable.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the answer of a store may take that counts as reachable: whoever probes health has an
+/// answer within a second, which is what Kubernetes waits for.
+const PATIENCE: Duration = Duration::from_millis(800);
 
 /// What was found at most a second ago.
 #[derive(Debug, Clone, Default)]

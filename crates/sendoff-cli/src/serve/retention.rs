@@ -28,6 +28,10 @@ pub(super) async fn keep(scheduler: Scheduler, live: Live) {
             Ok(0) => PAUSE,
             Ok(_) => SystemClock.elapsed().saturating_sub(began) * BREATHS,
             Err(err) if err.is_closed() => return,
+            Err(err) if err.is_unavailable() => {
+                tracing::warn!("old records stay until the store can be reached again: {err}");
+                PAUSE
+            }
             Err(err) => {
                 tracing::error!("old records could not be deleted, which is tried again: {err}");
                 PAUSE

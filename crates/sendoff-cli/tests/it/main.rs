@@ -11,6 +11,7 @@ mod config;
 mod described;
 mod each_line;
 mod endpoint;
+mod fleet_serve;
 mod generated;
 mod harness;
 mod input;

@@ -65,7 +65,8 @@ pub trait Store: Send + Sync + 'static {
     /// Due pending rows of one lane, in the order in which they are to be claimed: priority
     /// descending, `next_at`, id; at most `limit`.
     fn ready(&self, lane: Arc<Lane>, now: Timestamp, limit: usize) -> StoreFuture<Vec<Header>>;
-    /// Lanes with pending rows, ascending, after `after`, at most `limit`. Costs O(limit).
+    /// Lanes with pending rows in an order that stays the same, at most `limit`. `after` is one that
+    /// an earlier call gave; it may be without pending rows by now. Costs O(limit).
     fn lanes(&self, after: Option<Arc<Lane>>, limit: usize) -> StoreFuture<Vec<Arc<Lane>>>;
 
     /// One job's record.

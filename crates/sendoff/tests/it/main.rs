@@ -7,6 +7,8 @@ mod layers;
 mod memory_store;
 #[cfg(feature = "postgres")]
 mod postgres_store;
+#[cfg(feature = "postgres")]
+mod postgres_writer;
 #[cfg(feature = "process")]
 mod process_policy;
 #[cfg(feature = "process")]

@@ -140,7 +140,7 @@ pub(super) async fn insert(
         open = if missing.is_empty() {
             missing
         } else {
-            judge(tx, group, &missing, &made, &mut verdicts).await?
+            judge(tx, group, &missing, &mut made, &mut verdicts).await?
         };
     }
     finish(tx, group, verdicts).await
@@ -260,7 +260,7 @@ async fn judge(
     tx: &Transaction<'_>,
     group: &[Work],
     missing: &[Item],
-    made: &HashMap<JobId, Item>,
+    made: &mut HashMap<JobId, Item>,
     verdicts: &mut HashMap<usize, Vec<Option<Inserted>>>,
 ) -> Result<Vec<Item>, Stop> {
     let jobs = || missing.iter().filter_map(|item| Some((*item, new_job(group, *item)?.0)));
@@ -281,6 +281,7 @@ async fn judge(
         let conflict = |holder: &Holder, field| {
             Inserted::Conflict(Conflict { with: holder.guid, with_item: with_item(holder), field })
         };
+        let mut credited = None;
         let verdict = match (by_guid, by_key) {
             (None, None) => {
                 left.push((call, item));
@@ -304,6 +305,7 @@ async fn judge(
                     if new.claim.is_some() && !holder.mine {
                         return Err(Stop::Refused(super::failure::commit_unknown()));
                     }
+                    credited = Some(holder.id);
                     Inserted::Created(holder.id)
                 } else {
                     Inserted::Existing(holder.guid)
@@ -311,6 +313,9 @@ async fn judge(
             }
         };
         set(verdicts, (call, item), verdict);
+        if let Some(id) = credited {
+            made.insert(id, (call, item));
+        }
     }
     Ok(left)
 }

@@ -54,9 +54,35 @@ fn lost<'w>(wanted: &'w [Wanted], verdicts: &[ClaimVerdict]) -> Vec<(usize, &'w 
     wanted.iter().enumerate().filter(lost).collect()
 }
 
+/// What a call has got so far.
+pub(super) fn verdicts(work: &Work) -> Vec<ClaimVerdict> {
+    match work {
+        Work::ClaimWithin(call) => call.output.as_ref().and_then(|got| got.as_ref().ok()).cloned(),
+        _ => None,
+    }
+    .unwrap_or_default()
+}
+
+pub(super) fn restore(work: &mut Work, verdicts: Vec<ClaimVerdict>) {
+    if let Work::ClaimWithin(call) = work {
+        call.set(verdicts);
+    }
+}
+
+/// It cannot be told what became of those that were not claimed.
+pub(super) fn hold(work: &mut Work) {
+    if let Work::ClaimWithin(call) = work
+        && let Some(Ok(verdicts)) = &mut call.output
+    {
+        for verdict in verdicts.iter_mut().filter(|verdict| matches!(verdict, ClaimVerdict::Lost)) {
+            *verdict = ClaimVerdict::Held(PAUSED);
+        }
+    }
+}
+
 /// Claims within the limits of their queues what this call did not get; in a transaction of its own.
-pub(super) async fn claim(tx: &Transaction<'_>, group: &mut [Work], call: usize) -> Result<(), Stop> {
-    let Work::ClaimWithin(call) = &mut group[call] else { return Ok(()) };
+pub(super) async fn claim(tx: &Transaction<'_>, work: &mut Work) -> Result<(), Stop> {
+    let Work::ClaimWithin(call) = work else { return Ok(()) };
     let Some(Ok(verdicts)) = &mut call.output else { return Ok(()) };
     let (wanted, by) = &call.input;
     let mut queues: BTreeMap<&str, Vec<usize>> = BTreeMap::new();

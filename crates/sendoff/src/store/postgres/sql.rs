@@ -392,17 +392,17 @@ statements! {
             done AS (
                   UPDATE sendoff.job j SET (state, ended_at, node, error_class, error_message, error_at,
                       crashes, possible_duplicate) =
-                      (SELECT after, CASE WHEN after <> 0 THEN $2 END, CASE WHEN after <> 0 THEN j.node END,
-                           CASE WHEN j.crashes >= $3 THEN $4 ELSE $6 END,
-                           CASE WHEN j.crashes >= $3 THEN $5 ELSE $7 END, $2, j.crashes + 1, true
+                      (SELECT after, CASE WHEN after <> 0 THEN $2::bigint END, CASE WHEN after <> 0 THEN j.node END,
+                           CASE WHEN j.crashes >= $3 THEN $4::smallint ELSE $6::smallint END,
+                           CASE WHEN j.crashes >= $3 THEN $5::text ELSE $7::text END, $2, j.crashes + 1, true
                        FROM (SELECT CASE WHEN j.delivery = 0 THEN 6
                                          WHEN j.crashes >= $3 OR j.attempt >= j.max_attempts THEN 3
                                          WHEN j.cancel_requested_at IS NOT NULL THEN 4
                                          ELSE 0 END::smallint AS after) AS decided)
-                  FROM orphaned o WHERE j.id = o.id AND j.state = 1
+                  FROM orphaned o WHERE j.id = o.id AND j.state + 0 = 1
                   RETURNING j.lane, j.state, 1::smallint AS was)",
             tallied!(moved), "SELECT count(*) FROM done");
-    Mine: "SELECT id, fence FROM sendoff.job WHERE state = 1 AND node = $1 ORDER BY id";
+    Mine: "SELECT id, fence FROM sendoff.job WHERE state = 1 AND node = $1 ORDER BY id + 0";
     Nodes: concat!("SELECT n.id, m.name, n.host, n.pid, n.version, ", micros!("n.started_at"), ", ",
             micros!("n.beat_at"), ", ", database_now!(), " - ", micros!("n.beat_at"), ", n.dead_at IS NOT NULL,
                 n.in_flight, n.queues

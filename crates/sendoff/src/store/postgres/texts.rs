@@ -207,14 +207,14 @@ impl Interned {
             let ids: Vec<_> = missing.lanes.into_iter().collect();
             let rows = ask.rows(Sql::LaneTexts, &[(&ids, Type::INT4_ARRAY)]).await?;
             for (lane, id) in self.keep_lanes(&rows)? {
-                found.lanes.put(id, lane);
+                found.lanes.texts.insert(id, lane);
             }
         }
         if !missing.actors.is_empty() {
             let ids: Vec<_> = missing.actors.into_iter().collect();
             let rows = ask.rows(Sql::ActorTexts, &[(&ids, Type::INT4_ARRAY)]).await?;
             for (name, id) in self.keep_actors(&rows)? {
-                found.actors.put(id, name);
+                found.actors.texts.insert(id, name);
             }
         }
         if !missing.grants.is_empty() {
@@ -222,7 +222,7 @@ impl Interned {
             let rows = ask.rows(Sql::GrantTexts, &[(&ids, Type::INT4_ARRAY)]).await?;
             for row in &rows {
                 if let Some(grant) = granted(row.try_get(1)?) {
-                    found.grants.put(row.try_get(0)?, Arc::new(grant));
+                    found.grants.texts.insert(row.try_get(0)?, Arc::new(grant));
                 }
             }
             self.lock().grants.keep(&found.grants);
@@ -231,7 +231,7 @@ impl Interned {
             let ids: Vec<_> = missing.nodes.into_iter().collect();
             let rows = ask.rows(Sql::NodeNames, &[(&ids, Type::INT8_ARRAY)]).await?;
             for row in &rows {
-                found.nodes.put(row.try_get(0)?, row.try_get::<_, &str>(1)?.into());
+                found.nodes.texts.insert(row.try_get(0)?, row.try_get::<_, &str>(1)?.into());
             }
             self.lock().nodes.keep(&found.nodes);
         }

@@ -110,22 +110,22 @@ impl Writer {
     }
 
     async fn group(&mut self, group: Vec<Work>) {
-        let calls = group.len();
-        match self.attempt(group).await {
-            None => self.answered(calls as u64),
-            // One of them is to blame: each by itself.
-            Some(group) => {
-                for work in group {
-                    self.attempt(vec![work]).await;
-                    self.answered(1);
-                }
-            }
+        // If one of them is to blame, each by itself.
+        for work in self.attempt(group).await.unwrap_or_default() {
+            self.attempt(vec![work]).await;
         }
     }
 
-    /// Before the answers would be better still, but who reads then waits for nothing.
-    fn answered(&self, calls: u64) {
-        self.waiting.fetch_sub(calls, Ordering::AcqRel);
+    /// Answers calls with what they have got, or all with this error.
+    fn answer(&self, calls: Vec<Work>, err: Option<&Error>) {
+        // Before the answers: whoever has one may read at once.
+        self.waiting.fetch_sub(calls.len() as u64, Ordering::AcqRel);
+        for work in calls {
+            match err {
+                None => work.answer(),
+                Some(err) => work.fail(err.again()),
+            }
+        }
     }
 
     /// Runs a group to its end and answers it, or gives it back to be run one by one.
@@ -139,7 +139,8 @@ impl Writer {
                         lost += 1;
                         continue;
                     }
-                    self.fail(group, &if repeated { commit_unknown() } else { err });
+                    let err = if repeated { commit_unknown() } else { err };
+                    self.answer(group, Some(&err));
                     return None;
                 }
             };
@@ -150,9 +151,16 @@ impl Writer {
             }
             let decided = AtomicBool::new(false);
             let stop = match timeout(LIMIT, self.run_once(&client, &mut group, repeated, &decided)).await {
-                Ok(Ok(())) => {
+                Ok(Ok(remaining)) => {
                     self.forget_doubts(&group);
-                    group.into_iter().for_each(Work::answer);
+                    let (mut limited, mut done) = (Vec::new(), Vec::new());
+                    for (call, work) in group.into_iter().enumerate() {
+                        if remaining.contains(&call) { limited.push(work) } else { done.push(work) }
+                    }
+                    self.answer(done, None);
+                    for work in limited {
+                        self.limited(work).await;
+                    }
                     return None;
                 }
                 Ok(Err(stop)) => Some(stop),
@@ -178,28 +186,25 @@ impl Writer {
                     let broke = "the connection to the database broke again and again; nothing was done, try again in a moment";
                     let err =
                         if repeated { commit_unknown() } else { Error::new(ErrorKind::Unavailable, broke) };
-                    self.fail(group, &err);
+                    self.answer(group, Some(&err));
                     return None;
                 }
                 continue;
             }
-            // Whatever it was in, there is no transaction any more.
-            if timeout(LIMIT, client.batch_execute(self.shared.sql.text(Sql::Rollback))).await.is_err() {
-                self.link.lost(&client);
-            }
+            self.roll_back(&client).await;
             match (failure, stop) {
                 (Failure::Again, _) if deadlocks < DEADLOCKS => deadlocks += 1,
                 (_, _) if group.len() > 1 => return Some(group),
                 (_, Some(Stop::Undo)) => {
-                    group.into_iter().for_each(Work::answer);
+                    self.answer(group, None);
                     return None;
                 }
                 (_, Some(Stop::Refused(err))) => {
-                    self.fail(group, &err);
+                    self.answer(group, Some(&err));
                     return None;
                 }
                 (failure, Some(Stop::Failed(err))) => {
-                    self.fail(group, &failure.error(&err));
+                    self.answer(group, Some(&failure.error(&err)));
                     return None;
                 }
                 (_, None) => return Some(group),
@@ -207,13 +212,14 @@ impl Writer {
         }
     }
 
+    /// One try; which calls still want something of queues with limits.
     async fn run_once(
         &self,
         client: &Client,
         group: &mut [Work],
         repeated: bool,
         decided: &AtomicBool,
-    ) -> Result<(), Stop> {
+    ) -> Result<Vec<usize>, Stop> {
         group.iter_mut().for_each(Work::reset);
         let me = self.shared.node.present();
         let tx =
@@ -224,7 +230,8 @@ impl Writer {
             && insert::is_plain(group, calls)
         {
             decided.store(true, Ordering::Release);
-            return insert::insert(&tx, group, calls, &ids).await;
+            insert::insert(&tx, group, calls, &ids).await?;
+            return Ok(Vec::new());
         }
         let mut claims = Vec::new();
         let mut steps = steps.into_iter();
@@ -241,27 +248,71 @@ impl Writer {
         }
         let remaining = limited::remain(&tx, group, &claims).await?;
         tx.commit().await?;
-        // Queues with limits are locked for as short as can be.
-        for call in remaining {
-            tx.begin().await?;
-            limited::claim(&tx, group, call).await?;
-            tx.commit().await?;
-        }
-        Ok(())
+        Ok(remaining)
     }
 
-    fn fail(&self, group: Vec<Work>, err: &Error) {
-        for work in group {
-            work.fail(err.again());
+    /// Claims what remains in queues with limits: those are locked for as short as can be, so in a
+    /// transaction of its own.
+    async fn limited(&self, mut work: Work) {
+        let before = limited::verdicts(&work);
+        for _ in 0..DEADLOCKS {
+            limited::restore(&mut work, before.clone());
+            let Ok(client) = self.link.client().await else { break };
+            let decided = AtomicBool::new(false);
+            let tx = self.transaction(&client, false, &decided);
+            let run = async {
+                tx.begin().await?;
+                limited::claim(&tx, &mut work).await?;
+                tx.commit().await.map_err(Stop::Failed)
+            };
+            let failure = match timeout(LIMIT, run).await {
+                Ok(Ok(())) => return self.answer(vec![work], None),
+                Ok(Err(Stop::Failed(err))) => Failure::of(&err),
+                Ok(Err(Stop::Refused(_) | Stop::Undo)) => Failure::Refused,
+                Err(_) => Failure::Lost,
+            };
+            match failure {
+                Failure::Lost => {
+                    self.link.lost(&client);
+                    if decided.load(Ordering::Acquire) {
+                        return self.answer(vec![work], Some(&commit_unknown()));
+                    }
+                }
+                Failure::Again => self.roll_back(&client).await,
+                Failure::Full | Failure::Refused => {
+                    self.roll_back(&client).await;
+                    break;
+                }
+            }
+        }
+        // What was claimed already is told all the same.
+        limited::restore(&mut work, before);
+        limited::hold(&mut work);
+        self.answer(vec![work], None);
+    }
+
+    fn transaction<'a>(
+        &'a self,
+        client: &'a Client,
+        repeated: bool,
+        decided: &'a AtomicBool,
+    ) -> Transaction<'a> {
+        let me = self.shared.node.present();
+        Transaction { client, shared: &self.shared, me, doubtful: &self.doubtful, repeated, decided }
+    }
+
+    /// Whatever a connection was in, there is no transaction any more.
+    async fn roll_back(&self, client: &Arc<Client>) {
+        let undo = client.batch_execute(self.shared.sql.text(Sql::Rollback));
+        if !matches!(timeout(LIMIT, undo).await, Ok(Ok(()))) {
+            self.link.lost(client);
         }
     }
 
     /// Answers what must not run twice, and gives back the rest.
     fn give_up(&self, group: Vec<Work>) -> Vec<Work> {
         let (again, unknown): (Vec<_>, Vec<_>) = group.into_iter().partition(Work::can_repeat);
-        for work in unknown {
-            work.fail(commit_unknown());
-        }
+        self.answer(unknown, Some(&commit_unknown()));
         again
     }
 

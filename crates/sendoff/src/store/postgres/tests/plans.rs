@@ -55,8 +55,9 @@ async fn server_with_rows(installation: &Installation) -> (Server, Db) {
                      SELECT 'queue-' || n % 50, 'http', '=host-' || n || ':443' FROM generate_series(1, 1000) AS n;
                  INSERT INTO sendoff.actor (name) SELECT 'actor-' || n FROM generate_series(1, 10) AS n;
                  INSERT INTO sendoff.node_name (name) VALUES ('node-1');
-                 INSERT INTO sendoff.node (id, host, pid, boot_id, pid_namespace, pid_started, version)
-                     VALUES (1, 'h', 1, 'b', 'n', 1, '0')";
+                 INSERT INTO sendoff.node_name (name) VALUES ('node-2');
+                 INSERT INTO sendoff.node (id, host, pid, boot_id, pid_namespace, pid_started, version, dead_at)
+                     VALUES (1, 'h', 1, 'b', 'n', 1, '0', now()), (2, 'h', 2, 'b', 'n', 2, '0', NULL)";
     db.client.batch_execute(texts).await.unwrap();
     db.client.batch_execute(&fill(1, all / 100, all)).await.unwrap();
     // What is known of the table is from when nothing waited in it.
@@ -247,10 +248,11 @@ async fn measure(db: &Db) {
     let nows = format!("(SELECT array_agg({NOW}::bigint) FROM generate_series(1, 500))");
     let now = NOW.to_string();
     for (what, name, arguments) in [
-        ("claim 500 by id", "Claim", ["1", ids, &nows, "true"].as_slice()),
-        ("claim 500 of a lane", "ClaimOthers", &["1", "8", &now, "500", "true"]),
+        ("claim 500 by id", "Claim", ["2", ids, &nows, "true"].as_slice()),
+        ("claim 500 of a lane", "ClaimOthers", &["2", "8", &now, "500", "true"]),
         ("expire 500", "Expire", &[&now, "500"]),
         ("the next deadline", "NextDeadline", &[]),
+        ("reclaim 500", "Reclaim", &["500", &now, "3", "5", "'poison'", "4", "'crash'"]),
         ("prune 500", "PruneEnded", &[&now, "NULL", "500"]),
         ("prune 500 of one submitter", "PruneEnded", &[&now, "3", "500"]),
     ] {
