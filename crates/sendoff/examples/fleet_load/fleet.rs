@@ -6,13 +6,13 @@ use std::{
 };
 
 #[derive(Clone, Copy)]
-pub enum Serves {
+pub(crate) enum Serves {
     All,
     /// It only takes submits.
     Nothing,
 }
 
-pub struct Fleet {
+pub(crate) struct Fleet {
     nodes: Vec<Node>,
 }
 
@@ -23,7 +23,7 @@ struct Node {
 
 impl Fleet {
     /// Nodes that are connected first, then all start.
-    pub fn start(url: &str, nodes: usize, serves: Serves) -> Self {
+    pub(crate) fn start(url: &str, nodes: usize, serves: Serves) -> Self {
         let queues = match serves {
             Serves::All => "all",
             Serves::Nothing => "nothing",
@@ -47,14 +47,14 @@ impl Fleet {
 
     /// Submits so many jobs, the same number through each node, and waits until all are stored; how
     /// many a second.
-    pub fn submit(&mut self, way: &str, jobs: usize, due: u64, callers: usize, delay: u64) -> f64 {
+    pub(crate) fn submit(&mut self, way: &str, jobs: usize, due: u64, callers: usize, delay: u64) -> f64 {
         let jobs = self.begin_submit(way, jobs, due, callers, delay);
         let micros: Vec<f64> = self.finish().iter().map(|text| text.parse().expect("a number")).collect();
         jobs as f64 * 1e6 / micros.into_iter().fold(0.0, f64::max)
     }
 
     /// How many that are in all.
-    pub fn begin_submit(&mut self, way: &str, jobs: usize, due: u64, callers: usize, delay: u64) -> usize {
+    pub(crate) fn begin_submit(&mut self, way: &str, jobs: usize, due: u64, callers: usize, delay: u64) -> usize {
         let each = jobs / self.nodes.len();
         self.tell(&format!("{way} {each} {due} {callers} {delay}"));
         each * self.nodes.len()
@@ -62,7 +62,7 @@ impl Fleet {
 
     /// Submits so many jobs a second through all nodes together; in microseconds, how long each
     /// waited, and when its submitter was told that it had started.
-    pub fn pace(&mut self, rate: usize, seconds: usize) -> (Vec<i64>, Vec<i64>) {
+    pub(crate) fn pace(&mut self, rate: usize, seconds: usize) -> (Vec<i64>, Vec<i64>) {
         let each = rate / self.nodes.len();
         self.tell(&format!("pace {each} {} 1 0", each * seconds));
         let answers = self.finish();
@@ -76,7 +76,7 @@ impl Fleet {
     }
 
     /// The most memory that any of them has had, in MiB.
-    pub fn memory(&self) -> f64 {
+    pub(crate) fn memory(&self) -> f64 {
         let peak = |node: &Node| {
             let status = std::fs::read_to_string(format!("/proc/{}/status", node.child.id()));
             let status = status.expect("it runs");
@@ -93,7 +93,7 @@ impl Fleet {
     }
 
     /// The answer of each.
-    pub fn finish(&mut self) -> Vec<String> {
+    pub(crate) fn finish(&mut self) -> Vec<String> {
         let answer = |node: &mut Node| {
             let mut line = String::new();
             let read = node.answers.read_line(&mut line).expect("a node answers");

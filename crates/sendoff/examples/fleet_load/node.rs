@@ -29,7 +29,7 @@ impl Order {
     }
 }
 
-pub fn run(url: &str, queues: &str) {
+pub(crate) fn run(url: &str, queues: &str) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
     let queues = (queues != "all").then(|| vec!["of-nobody".to_owned()]);

@@ -33,7 +33,7 @@ const STARTED: &str = "UPDATE sendoff.job SET state = 2, starting_at = queued_at
 /// again and again.
 const BY_INDEX: &str = "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off";
 
-pub struct Raw<'a> {
+pub(crate) struct Raw<'a> {
     server: &'a Server,
     request: Arc<str>,
 }
@@ -47,13 +47,13 @@ struct Session {
 }
 
 impl<'a> Raw<'a> {
-    pub fn new(server: &'a Server) -> Self {
+    pub(crate) fn new(server: &'a Server) -> Self {
         let request = format!(r#"{{"start":{{"simulated":{{"delay":"0s"}}}},"labels":{{"n":"{PADDING}"}}}}"#);
         Self { server, request: request.into() }
     }
 
     /// Inserted already claimed, then started; each connection one batch after the other.
-    pub fn lives(&self, connections: usize, jobs: usize) -> f64 {
+    pub(crate) fn lives(&self, connections: usize, jobs: usize) -> f64 {
         self.each(connections, jobs, async |session, batch| {
             let ids = session.insert(&guids(batch), 0, 1).await;
             session.started(&ids).await;
@@ -61,12 +61,12 @@ impl<'a> Raw<'a> {
         })
     }
 
-    pub fn fill(&self, jobs: usize) {
+    pub(crate) fn fill(&self, jobs: usize) {
         self.each(1, jobs, async |session, batch| session.insert(&guids(batch), 0, 0).await.len());
     }
 
     /// Claimed, then started.
-    pub fn dispatch(&self, connections: usize, jobs: usize) -> f64 {
+    pub(crate) fn dispatch(&self, connections: usize, jobs: usize) -> f64 {
         self.each(connections, jobs, async |session, batch| {
             let ids = session.claim(batch).await;
             session.started(&ids).await;
@@ -74,12 +74,12 @@ impl<'a> Raw<'a> {
         })
     }
 
-    pub fn batches(&self, jobs: usize) -> f64 {
+    pub(crate) fn batches(&self, jobs: usize) -> f64 {
         self.each(1, jobs, async |session, batch| session.insert(&guids(batch), HOUR, 0).await.len())
     }
 
     /// Callers that insert one job after the other; one connection takes what waits in one insert.
-    pub fn singles(&self, jobs: usize) -> f64 {
+    pub(crate) fn singles(&self, jobs: usize) -> f64 {
         let session = self.session();
         let each = jobs / CALLERS;
         let began = elapsed();

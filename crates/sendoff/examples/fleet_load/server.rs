@@ -16,8 +16,8 @@ const SETTINGS: &[(&str, &str)] =
 /// Of the clock in which /proc counts.
 const TICKS: f64 = 100.0;
 
-pub struct Server {
-    pub runtime: Runtime,
+pub(crate) struct Server {
+    pub(crate) runtime: Runtime,
     url: String,
     admin: Client,
     own: Option<testpg::Server>,
@@ -26,7 +26,7 @@ pub struct Server {
 impl Server {
     /// # Panics
     /// If there is no server, or the database holds jobs.
-    pub fn new(url: Option<String>, settings: &[(String, String)]) -> Self {
+    pub(crate) fn new(url: Option<String>, settings: &[(String, String)]) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let (url, own) = match url {
@@ -52,21 +52,21 @@ impl Server {
         server
     }
 
-    pub fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
-    pub fn connect(&self) -> Client {
+    pub(crate) fn connect(&self) -> Client {
         self.runtime.block_on(connect(&self.url))
     }
 
-    pub fn version(&self) -> String {
+    pub(crate) fn version(&self) -> String {
         let rows = self.runtime.block_on(self.admin.query("SELECT version()", &[])).expect("an answer");
         rows[0].get(0)
     }
 
     /// Forgets all jobs. What they left to write is written now, not during the next measurement.
-    pub fn clean(&self) {
+    pub(crate) fn clean(&self) {
         let all = "TRUNCATE sendoff.job, sendoff.tally";
         self.runtime.block_on(self.admin.batch_execute(all)).expect("nobody uses it");
         // Only for who may.
@@ -74,14 +74,14 @@ impl Server {
     }
 
     /// Everything that is left to do after many inserts is done now.
-    pub fn settle(&self) {
+    pub(crate) fn settle(&self) {
         let _ = self.runtime.block_on(self.admin.batch_execute("VACUUM ANALYZE sendoff.job"));
         let _ = self.runtime.block_on(self.admin.batch_execute("VACUUM ANALYZE sendoff.tally"));
         let _ = self.runtime.block_on(self.admin.batch_execute("CHECKPOINT"));
         thread::sleep(Duration::from_secs(5));
     }
 
-    pub fn wait_started(&self, jobs: usize) {
+    pub(crate) fn wait_started(&self, jobs: usize) {
         let began = elapsed();
         let started = "SELECT coalesce(sum(n), 0)::float8 FROM sendoff.tally WHERE state = 2";
         while self.number(started) < jobs as f64 {
@@ -91,16 +91,16 @@ impl Server {
     }
 
     /// Seconds from the first claim to the last outcome.
-    pub fn span_of_dispatch(&self) -> f64 {
+    pub(crate) fn span_of_dispatch(&self) -> f64 {
         self.number("SELECT (max(ended_at) - min(claimed_at))::float8 / 1e6 FROM sendoff.job")
     }
 
-    pub fn extra_claims(&self) -> f64 {
+    pub(crate) fn extra_claims(&self) -> f64 {
         self.number("SELECT coalesce(sum(fence - 1), 0)::float8 FROM sendoff.job")
     }
 
     /// The part of all jobs that the busiest node started.
-    pub fn largest_share(&self) -> f64 {
+    pub(crate) fn largest_share(&self) -> f64 {
         self.number(
             "SELECT max(n)::float8 / sum(n)::float8 FROM (SELECT count(*) AS n FROM sendoff.job GROUP BY node) AS by",
         )
@@ -108,7 +108,7 @@ impl Server {
 
     /// For so many seconds: cores that the database used, if that can be known, and its transactions
     /// a second.
-    pub fn spent(&self, seconds: u64) -> (Option<f64>, f64) {
+    pub(crate) fn spent(&self, seconds: u64) -> (Option<f64>, f64) {
         let transactions = "SELECT (xact_commit + xact_rollback)::float8 FROM pg_stat_database
                             WHERE datname = current_database()";
         let (cpu, before) = (self.cpu(), self.number(transactions));
@@ -152,6 +152,6 @@ async fn connect(url: &str) -> Client {
     client
 }
 
-pub fn elapsed() -> Duration {
+pub(crate) fn elapsed() -> Duration {
     SystemClock.elapsed()
 }

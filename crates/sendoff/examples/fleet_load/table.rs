@@ -1,21 +1,21 @@
 //! What was measured, and its medians.
 
 #[derive(Default)]
-pub struct Table {
+pub(crate) struct Table {
     rates: Vec<(String, Vec<f64>, Vec<f64>)>,
     notes: Vec<(String, Vec<f64>)>,
 }
 
 impl Table {
-    pub fn ours(&mut self, row: &str, rate: f64) {
+    pub(crate) fn ours(&mut self, row: &str, rate: f64) {
         self.rate(row).1.push(rate);
     }
 
-    pub fn raw(&mut self, row: &str, rate: f64) {
+    pub(crate) fn raw(&mut self, row: &str, rate: f64) {
         self.rate(row).2.push(rate);
     }
 
-    pub fn note(&mut self, row: &str, value: f64) {
+    pub(crate) fn note(&mut self, row: &str, value: f64) {
         eprintln!("  {row}: {value:.3}");
         match self.notes.iter_mut().find(|(name, _)| name == row) {
             Some((_, values)) => values.push(value),
@@ -31,7 +31,7 @@ impl Table {
         &mut self.rates[place]
     }
 
-    pub fn print(&self) {
+    pub(crate) fn print(&self) {
         println!("{:<44} {:>9} {:>9} {:>6}", "", "sendoff", "raw", "ratio");
         for (name, ours, raw) in &self.rates {
             let (ours, raw) = (median(ours), median(raw));
