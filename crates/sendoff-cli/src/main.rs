@@ -9,6 +9,7 @@ mod config;
 mod failure;
 mod generate;
 mod log;
+mod migrate;
 mod out;
 mod run;
 mod serve;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         Command::Run(args) => args.output.json,
         Command::Sink(args) => args.output.json,
         Command::Backup(args) => args.output.json,
+        Command::Migrate(args) => args.output.json,
         Command::Serve(args) => args.output.json,
         Command::Config(args) => match &args.command {
             ConfigCommand::Check(args) => args.output.json,
@@ -58,6 +60,7 @@ fn execute(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Sink(args) => on_runtime(sink::run(args)),
         Command::Run(args) => on_runtime(run::run(args)),
         Command::Backup(args) => backup::run(&args),
+        Command::Migrate(args) => on_runtime(migrate::run(args)),
         Command::Serve(args) => on_runtime(serve::run(args)),
         Command::Config(args) => match &args.command {
             ConfigCommand::Check(args) => config::check(args),

@@ -17,14 +17,16 @@ use tokio_postgres::{Client, NoTls, types::Type};
 
 const BATCH: usize = 1_000;
 const CALLERS: usize = 64;
-const REQUEST: &str = r#"{"start":{"http":{"url":"http://127.0.0.1:8080/started","method":"POST"}},"queue":"default"}"#;
+const REQUEST: &str =
+    r#"{"start":{"http":{"url":"http://127.0.0.1:8080/started","method":"POST"}},"queue":"default"}"#;
 
 const INSERT: &str = "INSERT INTO sendoff.job (state, lane, priority, delivery, fence, attempt, max_attempts,
         queued_at, run_at, next_at, claimed_at, node, own_guid, guid, request)
     SELECT $1, 1, 0, 1, $1, $1, 3, $2, $2, $2, CASE WHEN $1 = 1 THEN $2 END, CASE WHEN $1 = 1 THEN 1 END, true,
         n.guid, n.request
     FROM unnest($3::uuid[], $4::text[]) AS n(guid, request) ON CONFLICT DO NOTHING RETURNING id";
-const SETTLE: &str = "UPDATE sendoff.job j SET state = 2, starting_at = $2, started_at = $2, ended_at = $2, crashes = 0
+const SETTLE: &str =
+    "UPDATE sendoff.job j SET state = 2, starting_at = $2, started_at = $2, ended_at = $2, crashes = 0
     FROM unnest($1::bigint[]) AS u(id) WHERE j.id = u.id AND j.fence = 1 AND j.state = 1 RETURNING j.id";
 
 fn guid(n: u64) -> Guid {
@@ -110,9 +112,8 @@ async fn bulk(store: &PostgresStore, maker: &mut Maker, jobs: usize) {
 }
 
 async fn singles(store: &Arc<PostgresStore>, maker: &mut Maker, jobs: usize) {
-    let callers: Vec<Vec<InsertBatch>> = (0..CALLERS)
-        .map(|_| (0..jobs / CALLERS).map(|_| maker.batch(1, None)).collect())
-        .collect();
+    let callers: Vec<Vec<InsertBatch>> =
+        (0..CALLERS).map(|_| (0..jobs / CALLERS).map(|_| maker.batch(1, None)).collect()).collect();
     let mut tasks = tokio::task::JoinSet::new();
     for batches in callers {
         let store = store.clone();
@@ -128,16 +129,20 @@ async fn singles(store: &Arc<PostgresStore>, maker: &mut Maker, jobs: usize) {
 }
 
 async fn raw_insert(client: &Client, maker: &mut Maker, jobs: usize, state: i32) -> Vec<i64> {
-    let guids: Vec<uuid::Uuid> = (0..jobs).map(|_| uuid::Uuid::from_bytes(*maker.job().guid.as_bytes())).collect();
+    let guids: Vec<uuid::Uuid> =
+        (0..jobs).map(|_| uuid::Uuid::from_bytes(*maker.job().guid.as_bytes())).collect();
     let requests = vec![REQUEST; jobs];
     let now = SystemClock.now().as_micros();
     let rows = client
-        .query_typed(INSERT, &[
-            (&state, Type::INT4),
-            (&now, Type::INT8),
-            (&guids, Type::UUID_ARRAY),
-            (&requests, Type::TEXT_ARRAY),
-        ])
+        .query_typed(
+            INSERT,
+            &[
+                (&state, Type::INT4),
+                (&now, Type::INT8),
+                (&guids, Type::UUID_ARRAY),
+                (&requests, Type::TEXT_ARRAY),
+            ],
+        )
         .await
         .expect("insert");
     rows.iter().map(|row| row.get(0)).collect()
@@ -181,7 +186,8 @@ async fn main() {
     let installation = Installation::find().expect("PostgreSQL");
     let server = Server::start(&installation, Options::new().set("max_wal_size", "4GB")).expect("a server");
     let (for_store, for_raw) = (server.new_database().expect("one"), server.new_database().expect("two"));
-    let store = Arc::new(PostgresStore::connect(&for_store, PostgresOptions::default()).await.expect("a store"));
+    let store =
+        Arc::new(PostgresStore::connect(&for_store, PostgresOptions::default()).await.expect("a store"));
     let tables = PostgresStore::connect(&for_raw, PostgresOptions::default()).await.expect("tables");
     tables.close().await.expect("it closes");
     let (client, connection) = tokio_postgres::connect(&for_raw, NoTls).await.expect("a connection");
@@ -209,7 +215,11 @@ async fn main() {
             pair[1] = pair[1].max(rate(jobs, since));
         }
     }
-    let names = ["lives (claimed as inserted, settled), batches of 1,000", "bulk inserts of 1,000", "single inserts, 64 callers"];
+    let names = [
+        "lives (claimed as inserted, settled), batches of 1,000",
+        "bulk inserts of 1,000",
+        "single inserts, 64 callers",
+    ];
     for (name, [store, raw]) in names.into_iter().zip(best) {
         println!("{name}: {store:.0}/s, raw {raw:.0}/s, ratio {:.2}", store / raw);
     }

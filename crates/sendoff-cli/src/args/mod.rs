@@ -1,6 +1,7 @@
 //! The command line's grammar: what `--help`, the man pages and the completions are made of.
 
 mod client;
+mod migrate;
 mod serve;
 
 use std::{
@@ -13,6 +14,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use sendoff::time::Span;
 
 pub(crate) use client::*;
+pub(crate) use migrate::*;
 pub(crate) use serve::*;
 
 /// Starts jobs and forgets them, with an honest record of each start
@@ -33,6 +35,7 @@ pub(crate) enum Command {
     Run(RunArgs),
     Sink(SinkArgs),
     Backup(BackupArgs),
+    Migrate(MigrateArgs),
     Serve(ServeArgs),
     Config(ConfigArgs),
     Token(TokenArgs),

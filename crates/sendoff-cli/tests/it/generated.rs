@@ -3,10 +3,11 @@
 use crate::harness::Place;
 
 /// Every command.
-pub(crate) const COMMANDS: [&str; 37] = [
+pub(crate) const COMMANDS: [&str; 38] = [
     "run",
     "sink",
     "backup",
+    "migrate",
     "serve",
     "config",
     "config check",

@@ -16,6 +16,7 @@ mod generated;
 mod harness;
 mod input;
 mod interrupt;
+mod migrate;
 mod operation;
 mod output;
 mod proof;

@@ -8,7 +8,7 @@ mod spec;
 
 pub use grant::{Caller, Grant, Reach};
 pub(crate) use kept::labels;
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(crate) use kept::read_labels;
 pub use kept::{Header, Job, JobId, Lane};
 pub use queue::{QueueLimits, Rate};

@@ -5,6 +5,10 @@ mod behaviours;
 mod http_starter;
 mod layers;
 mod memory_store;
+#[cfg(all(feature = "sqlite", feature = "postgres"))]
+mod migration;
+#[cfg(feature = "postgres")]
+mod postgres_fleet;
 #[cfg(feature = "postgres")]
 mod postgres_store;
 #[cfg(feature = "postgres")]

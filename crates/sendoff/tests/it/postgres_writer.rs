@@ -11,9 +11,7 @@ use std::{
 use futures_util::future::join_all;
 use sendoff::{
     Job, JobId, QueueLimits, Rate, Receipt,
-    ports::{
-        CancelVerdict, Claim, ClaimVerdict, InsertBatch, Inserted, NewJob, Settlement, Store, Wanted,
-    },
+    ports::{CancelVerdict, Claim, ClaimVerdict, InsertBatch, Inserted, NewJob, Settlement, Store, Wanted},
     state::{Begun, Outcome, State},
     store::{PostgresOptions, PostgresStore, postgres::Rehearsal},
     testing::model::{at, job, lane},
@@ -115,7 +113,8 @@ async fn answers_are_true_whatever_happens_to_connections() {
                 if *stopped.borrow() {
                     break;
                 }
-                let Ok(verdicts) = store.insert(batch([job(n), job(n + 1)], Some(me), n % 4 == 0)).await else {
+                let Ok(verdicts) = store.insert(batch([job(n), job(n + 1)], Some(me), n % 4 == 0)).await
+                else {
                     continue;
                 };
                 acknowledged.extend([n, n + 1]);
@@ -207,7 +206,7 @@ async fn calls_of_many_callers_take_effect_in_their_order() {
 }
 
 fn wanted(ids: &[JobId], queue: &str) -> Vec<Wanted> {
-    ids.iter().map(|id| Wanted { id: *id, lane: lane(queue) }).collect()
+    ids.iter().map(|id| Wanted { id: *id, lane: lane(queue), only: false }).collect()
 }
 
 fn claimed(verdicts: &[ClaimVerdict]) -> Vec<JobId> {
@@ -231,7 +230,8 @@ async fn nodes_that_want_the_same_jobs_get_different_ones() {
         store.fleet().expect("it has one").claim(wanted(&ids[..20], "default"), by)
     };
     let (first, second) = tokio::join!(claim(&one), claim(&other));
-    let got: BTreeSet<_> = [first, second].into_iter().flat_map(|got| claimed(&got.expect("claim"))).collect();
+    let got: BTreeSet<_> =
+        [first, second].into_iter().flat_map(|got| claimed(&got.expect("claim"))).collect();
     assert_eq!(got, ids.iter().copied().collect(), "40 jobs, each claimed once");
     // Nothing is left, and nothing is claimed under another's name.
     assert!(claimed(&claim(&one).await.expect("claim")).is_empty());
@@ -317,6 +317,9 @@ async fn what_cannot_be_stored_is_said_and_costs_nobody_else_anything() {
     created(&before.expect("insert"));
     created(&after.expect("insert"));
     let err = bad.expect_err("it holds a NUL");
-    assert!(err.is_invalid() && err.item() == Some(1) && err.to_string().contains("idempotency_key"), "{err}");
+    assert!(
+        err.is_invalid() && err.item() == Some(1) && err.to_string().contains("idempotency_key"),
+        "{err}"
+    );
     assert_eq!(store.counts().await.expect("counts").total(State::Pending), 2);
 }

@@ -43,7 +43,14 @@ impl Daemon {
     }
 
     /// Starts this command and waits until it serves.
-    pub(crate) fn spawn(mut command: Command) -> Self {
+    pub(crate) fn spawn(command: Command) -> Self {
+        let words = format!("{command:?}");
+        Self::try_spawn(command)
+            .unwrap_or_else(|(code, output)| panic!("{words} ended with {code:?}: {output}"))
+    }
+
+    /// The same, or its exit code and what it said if it ended instead.
+    pub(crate) fn try_spawn(mut command: Command) -> Result<Self, (Option<i32>, String)> {
         let mut child = command.spawn().unwrap();
         let log = Arc::new(Log::default());
         let mut stderr = child.stderr.take().unwrap();
@@ -51,11 +58,10 @@ impl Daemon {
         std::thread::spawn(move || shared.follow(&mut stderr));
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let ready = serde_json::from_str(&line).unwrap_or_else(|_| {
-            let code = child.wait().unwrap();
-            panic!("{command:?} ended with {code}: {line}{}", log.all());
-        });
-        Self { child, log, ready }
+        match serde_json::from_str(&line) {
+            Ok(ready) => Ok(Self { child, log, ready }),
+            Err(_) => Err((child.wait().unwrap().code(), format!("{line}{}", log.all()))),
+        }
     }
 
     /// Its unix socket.
@@ -83,6 +89,10 @@ impl Daemon {
         rustix::process::kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The most memory that it has held until now, in KiB.
     pub(crate) fn peak_memory(&self) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
@@ -108,10 +118,11 @@ impl Daemon {
         (status.code(), self.log.all())
     }
 
-    /// Ends it by SIGKILL.
-    pub(crate) fn kill(mut self) {
+    /// Ends it by SIGKILL; all that it logged.
+    pub(crate) fn kill(mut self) -> String {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+        self.log.all()
     }
 }
 

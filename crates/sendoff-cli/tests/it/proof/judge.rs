@@ -1,90 +1,195 @@
-//! Who knows from outside what was started: an endpoint and a file.
+//! Whether what happened outside is what the records say and what was promised.
 
-use std::{
-    collections::HashMap,
-    fs,
-    io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+use std::collections::{BTreeMap, HashMap};
+
+use sendoff::{Timestamp, time::Span};
+use uuid::Uuid;
+
+use super::{
+    jobs::{FEW, Kind, Recipe, SLOW},
+    load::{Acknowledged, Cancel},
+    records::Record,
+    witness::{Call, Endpoint, Ledger},
 };
 
-/// An endpoint that answers 204 and counts the requests of each guid. Its threads end with the
-/// connections, which end with the daemon.
-pub(super) struct Endpoint {
-    pub(super) address: SocketAddr,
-    seen: Arc<Mutex<HashMap<String, usize>>>,
+/// So long may a start that began in time be on its way to the endpoint on a busy machine, in
+/// microseconds.
+const ON_ITS_WAY: i64 = 2_000_000;
+
+/// What came of it all.
+#[derive(Default, Debug)]
+pub(super) struct Verdict {
+    pub(super) jobs: usize,
+    pub(super) unknown: usize,
+    pub(super) doubled: usize,
+    pub(super) by_state: BTreeMap<String, usize>,
+    /// How long after its deadline a call arrived, at most: on its way at that time.
+    late: i64,
 }
 
-impl Endpoint {
-    pub(super) fn open() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let seen = Arc::new(Mutex::new(HashMap::new()));
-        let shared = seen.clone();
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let shared = shared.clone();
-                std::thread::spawn(move || drop(answer(stream.unwrap(), &shared)));
-            }
-        });
-        Self { address, seen }
-    }
-
-    /// How often each guid was called.
-    pub(super) fn calls(&self) -> HashMap<String, usize> {
-        self.seen.lock().unwrap().clone()
+impl Verdict {
+    pub(super) fn add(&mut self, other: Self) {
+        self.jobs += other.jobs;
+        self.doubled += other.doubled;
+        self.unknown += other.unknown;
+        self.late = self.late.max(other.late);
+        for (state, count) in other.by_state {
+            *self.by_state.entry(state).or_default() += count;
+        }
     }
 }
 
-fn answer(stream: TcpStream, seen: &Mutex<HashMap<String, usize>>) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    let mut reader = BufReader::new(stream);
-    let mut line = String::new();
-    loop {
-        let (mut guid, mut length) = (None, 0);
-        loop {
-            line.clear();
-            if reader.read_line(&mut line)? == 0 {
-                return Ok(());
-            }
-            match line.trim_end().split_once(": ") {
-                Some((name, value)) if name.eq_ignore_ascii_case("x-sendoff-guid") => {
-                    guid = Some(value.to_owned())
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} jobs acknowledged: 0 lost, 0 at_most_once doubled, {} at_least_once doubled and flagged, {} unknown",
+            self.jobs, self.doubled, self.unknown
+        )?;
+        write!(f, "\n{:?}; latest call {} us after a deadline", self.by_state, self.late)
+    }
+}
+
+/// Everything that is known when all is over.
+pub(super) struct Case<'a> {
+    pub(super) recipe: &'a Recipe<'a>,
+    pub(super) acknowledged: &'a [Acknowledged],
+    pub(super) records: &'a HashMap<Uuid, Record>,
+    pub(super) endpoint: &'a Endpoint,
+    pub(super) ledger: Option<&'a Ledger>,
+}
+
+impl Case<'_> {
+    /// Fails unless every promise was kept. Doubts that crashes may leave are counted, not judged.
+    pub(super) fn judge(&self) -> Verdict {
+        let calls = self.endpoint.counts();
+        let jobs: Vec<_> =
+            self.acknowledged.iter().map(|held| (held, self.recipe.job(held.number).kind)).collect();
+        let written: Vec<Uuid> = jobs
+            .iter()
+            .filter(|(held, kind)| *kind == Kind::Process && self.record(held).state == "started")
+            .map(|(held, _)| held.guid)
+            .collect();
+        let starts = self.ledger.map(|ledger| ledger.starts_with(&written)).unwrap_or_default();
+        let mut verdict = Verdict { jobs: jobs.len(), ..Verdict::default() };
+        for (held, kind) in jobs {
+            let record = self.record(held);
+            let starts = match kind {
+                Kind::Simulated => None,
+                Kind::Process => Some(starts.get(&held.guid).copied().unwrap_or(0)),
+                Kind::HttpAtLeastOnce | Kind::HttpAtMostOnce => {
+                    Some(calls.get(&held.guid).copied().unwrap_or(0))
                 }
-                Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
-                    length = value.parse().unwrap()
-                }
-                _ if line.trim_end().is_empty() => break,
-                _ => {}
+            };
+            judge_one(record, kind, held.cancel, starts);
+            verdict.unknown += usize::from(record.state == "unknown");
+            verdict.doubled += starts.unwrap_or(0).saturating_sub(1);
+            *verdict.by_state.entry(format!("{kind:?} {}", record.state)).or_default() += 1;
+        }
+        for call in self.endpoint.calls() {
+            if let Some(expires_at) = self.records.get(&call.guid).and_then(|record| record.expires_at) {
+                verdict.late = verdict.late.max(call.at.micros_since(expires_at));
+                assert!(
+                    verdict.late < ON_ITS_WAY,
+                    "called {} us after its deadline: {}",
+                    verdict.late,
+                    call.guid
+                );
             }
         }
-        // Counted as soon as the head is there: the start has begun, whatever becomes of the rest.
-        *seen.lock().unwrap().entry(guid.unwrap()).or_default() += 1;
-        std::io::copy(&mut reader.by_ref().take(length), &mut std::io::sink())?;
-        reader.get_mut().write_all(b"HTTP/1.1 204 No Content\r\n\r\n")?;
+        verdict
+    }
+
+    fn record(&self, held: &Acknowledged) -> &Record {
+        let known = self.records.get(&held.guid);
+        known.unwrap_or_else(|| panic!("{} was acknowledged and is lost", held.guid))
+    }
+
+    /// The calls for jobs of this queue, with their records.
+    fn calls_of(&self, queue: &str) -> Vec<(Call, &Record)> {
+        let known = |call: Call| Some((call, self.records.get(&call.guid)?));
+        let of_queue = |(_, record): &(Call, &Record)| record.queue == queue;
+        self.endpoint.calls().into_iter().filter_map(known).filter(of_queue).collect()
+    }
+
+    /// The most calls that were under way at once in the queue that has a `max_in_flight`. Calls of a
+    /// node that was killed meanwhile are left out: they ended with it.
+    pub(super) fn most_at_once(&self) -> usize {
+        let mut edges: Vec<(Timestamp, bool)> = Vec::new();
+        for (call, _) in self.calls_of(FEW) {
+            if let Some(until) = call.until {
+                edges.extend([(call.at, true), (until, false)]);
+            }
+        }
+        edges.sort_unstable();
+        let (mut now, mut most) = (0_usize, 0);
+        for (_, begins) in edges {
+            now = if begins { now + 1 } else { now - 1 };
+            most = most.max(now);
+        }
+        most
+    }
+
+    /// Fails if in some time more calls of the queue that has a `rate` arrived than it allows, so many
+    /// evenly a second and so many at once. What took `slack` longer from its claim to the endpoint
+    /// than others (its node was stopped, or slow) counts at its claim.
+    pub(super) fn judge_rate(&self, a_second: i64, burst: i64, slack: Span) {
+        let slack = i64::try_from(slack.duration().as_micros()).unwrap();
+        let moment = |(call, record): &(Call, &Record)| match record.claimed_at {
+            Some(claimed) if call.at.micros_since(claimed) > slack => claimed.as_micros(),
+            _ => call.at.as_micros(),
+        };
+        let mut moments: Vec<i64> = self.calls_of(SLOW).iter().map(moment).collect();
+        moments.sort_unstable();
+        // The generic cell rate algorithm: says no if any window holds too many.
+        let each = 1_000_000 / a_second;
+        let mut free = 0;
+        for &moment in &moments {
+            let ahead = free - moment;
+            let allowed = each * (burst - 1) + 2 * slack;
+            assert!(
+                ahead <= allowed,
+                "the rate is exceeded: {} starts too early",
+                (ahead - allowed) / each + 1
+            );
+            free = free.max(moment) + each;
+        }
     }
 }
 
-/// A file to which each started process appends its guid.
-pub(super) struct Ledger(PathBuf);
-
-impl Ledger {
-    pub(super) fn new(path: PathBuf) -> Self {
-        fs::write(&path, "").unwrap();
-        Self(path)
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.0
-    }
-
-    /// How often each guid was started.
-    pub(super) fn starts(&self) -> HashMap<String, usize> {
-        let mut starts = HashMap::new();
-        for line in fs::read_to_string(&self.0).unwrap().lines() {
-            *starts.entry(line.to_owned()).or_default() += 1;
+fn judge_one(record: &Record, kind: Kind, cancel: Cancel, starts: Option<usize>) {
+    let told = format!("{kind:?}, {cancel:?}, {starts:?} starts of {record:?}");
+    let (state, flagged) = (record.state.as_str(), record.possible_duplicate);
+    if let Some(starts) = starts {
+        assert!(starts <= record.fence, "started without a claim: {told}");
+        assert!(!kind.at_most_once() || starts <= 1, "doubled: {told}");
+        assert!(starts <= 1 || flagged, "doubled and not flagged: {told}");
+        assert!(state != "started" || starts >= 1, "lost: {told}");
+        assert!(state == "started" || starts == 0 || flagged || state == "unknown", "began unseen: {told}");
+        if cancel == (Cancel::Cancelled { maybe_started: false }) {
+            assert_eq!(starts, 0, "started although cancelled: {told}");
         }
-        starts
     }
+    assert!(!matches!(cancel, Cancel::Cancelled { .. }) || state == "cancelled", "{told}");
+    let error = record.last_error.as_ref().map(|error| error.class.as_str());
+    let right = match state {
+        "started" => true,
+        "cancelled" => cancel != Cancel::NotAsked,
+        "expired" => record.expires_at.is_some(),
+        "unknown" => kind.at_most_once() && (flagged || error == Some("ambiguous")),
+        // Killed again and again, or a deadline that left no time for another attempt.
+        "failed" => !kind.at_most_once() && flagged && (record.crashes >= 2 || record.expires_at.is_some()),
+        _ => false,
+    };
+    assert!(right, "ended as nothing explains: {told}");
+    assert!(
+        state != "cancelled" || cancel != Cancel::TooLate || record.cancel_requested_at.is_some(),
+        "{told}"
+    );
+    if let Some(starting_at) = record.starting_at {
+        assert!(record.queued_at < starting_at && record.run_at <= starting_at, "{told}");
+        assert!(record.started_at.is_none_or(|started_at| starting_at <= started_at), "{told}");
+        assert!(record.expires_at.is_none_or(|expires_at| starting_at < expires_at), "too late: {told}");
+    }
+    assert!(state != "started" || record.started_at.is_some(), "{told}");
 }

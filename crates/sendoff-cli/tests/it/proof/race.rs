@@ -7,7 +7,9 @@ use std::{
 
 use serde_json::json;
 
-use super::{Chance, caller::Caller, figure, judge::Endpoint, seed};
+use uuid::Uuid;
+
+use super::{Chance, caller::Caller, figure, seed, witness::Endpoint};
 use crate::harness::{Daemon, Place};
 
 const CALLERS: usize = 16;
@@ -28,11 +30,11 @@ fn what_was_cancelled_is_never_called() {
     let daemon = Daemon::start(&place, &["--log", "error"]);
     let socket = place.path(daemon.ready["socket"].as_str().unwrap());
     let left = AtomicUsize::new(races);
-    let ended: Vec<(String, Answer)> = std::thread::scope(|scope| {
+    let ended: Vec<(Uuid, Answer)> = std::thread::scope(|scope| {
         let callers: Vec<_> = (0..CALLERS)
             .map(|number| {
                 let (left, socket, address) = (&left, socket.clone(), endpoint.address);
-                let mut chance = Chance(seed.wrapping_mul(number as u64 + 1) | 1);
+                let mut chance = Chance::nth(seed, number);
                 scope.spawn(move || {
                     let (mut caller, mut ended) = (Caller::new(socket), Vec::new());
                     while left
@@ -59,7 +61,7 @@ fn what_was_cancelled_is_never_called() {
         }
     }
     // Everything is final: whatever was to be called has been called.
-    let calls = endpoint.calls();
+    let calls = endpoint.counts();
     for (guid, answer) in &ended {
         let expected = usize::from(*answer == Answer::TooLate);
         assert_eq!(calls.get(guid).copied().unwrap_or(0), expected, "{guid} {answer:?}");
@@ -68,7 +70,7 @@ fn what_was_cancelled_is_never_called() {
     assert!(counts.len() == 2, "no race was close: {counts:?}");
 }
 
-fn race(caller: &mut Caller, chance: &mut Chance, address: std::net::SocketAddr) -> (String, Answer) {
+fn race(caller: &mut Caller, chance: &mut Chance, address: std::net::SocketAddr) -> (Uuid, Answer) {
     let guid = chance.guid();
     let start = json!({"http": {"url": format!("http://{address}/")}});
     let delay = format!("{}us", chance.below(3) * chance.below(1_500));

@@ -17,7 +17,12 @@ pub(super) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 /// For one transaction: statements on jobs walk an index in its order, whatever the planner thinks
 /// of the table. It may never have been analysed, or been so when it was empty, and a plan that
 /// sorts a million rows for the first hundred is no plan here.
-pub(super) const BY_INDEX: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; \
+///
+/// And where a node goes silent within it (stopped, or cut off), the server ends it after longer than
+/// any living node leaves it idle: its locks would hold up other nodes for as long as the server takes
+/// the connection for alive, which may be hours.
+pub(super) const BY_INDEX: &str = "SET LOCAL idle_in_transaction_session_timeout = '15s'; \
+     SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; \
      SET LOCAL enable_sort = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; \
      SET LOCAL jit = off";
 

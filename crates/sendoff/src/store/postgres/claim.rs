@@ -14,6 +14,7 @@ use super::{
 use crate::{
     job::{JobId, Lane},
     ports::{Claim, ClaimVerdict, Claimed, Wanted},
+    state::POISON_CRASHES,
     time::Timestamp,
 };
 
@@ -100,6 +101,8 @@ pub(super) async fn claim_others(
 ) -> Result<Vec<Claimed>, Stop> {
     let Some(lane) = tx.shared.interned.find_lane(tx.ask(), lane).await? else { return Ok(Vec::new()) };
     let (now, limit) = (now.as_micros(), i64::try_from(limit).unwrap_or(i64::MAX));
+    // What must start alone takes nobody's place.
+    let alone = POISON_CRASHES.cast_signed();
     let rows = tx
         .rows(
             Sql::ClaimOthers,
@@ -109,6 +112,7 @@ pub(super) async fn claim_others(
                 (&now, Type::INT8),
                 (&limit, Type::INT8),
                 (&all, Type::BOOL),
+                (&alone, Type::INT4),
             ],
         )
         .await?;
@@ -125,7 +129,7 @@ pub(super) async fn replace(
     let mut lost: Vec<(&Arc<Lane>, Vec<usize>)> = Vec::new();
     let mut places: HashMap<&Arc<Lane>, usize> = HashMap::new();
     for (item, wanted) in wanted.iter().enumerate() {
-        if !matches!(verdicts[item], ClaimVerdict::Lost) {
+        if wanted.only || !matches!(verdicts[item], ClaimVerdict::Lost) {
             continue;
         }
         let place = *places.entry(&wanted.lane).or_insert_with(|| {

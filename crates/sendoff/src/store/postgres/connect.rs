@@ -90,6 +90,13 @@ impl Target {
         Ok(Self { servers: url::servers(&config)?, tls: tls::connector(&parts.tls)? })
     }
 
+    /// Servers and database as a URL, without user, password and options.
+    pub(super) fn place(&self) -> String {
+        let servers: Vec<_> = self.servers.iter().map(name).collect();
+        let database = self.servers.first().and_then(|server| server.get_dbname().or(server.get_user()));
+        format!("postgres://{}/{}", servers.join(","), database.unwrap_or_default())
+    }
+
     /// Whether the URL names several servers, of which one takes writes at a time.
     pub(super) fn has_standbys(&self) -> bool {
         self.servers.len() > 1

@@ -145,7 +145,7 @@ async fn take(
         if let Some(claimed) = claimed.remove(&wanted[item].id).flatten() {
             verdicts[item] = ClaimVerdict::Claimed(Box::new(claimed));
             got += 1;
-        } else {
+        } else if !wanted[item].only {
             lanes.entry(&wanted[item].lane).or_default().push(item);
         }
     }

@@ -12,6 +12,8 @@ mod failure;
 #[cfg(feature = "testing")]
 mod faults;
 mod fleet;
+mod import;
+mod incoming;
 mod insert;
 mod limited;
 mod link;
@@ -36,6 +38,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::runtime::Handle;
 
+pub use self::import::{Held, Mark, PostgresImport};
 use self::{
     call::{Call, Work},
     connect::Target,
@@ -151,6 +154,12 @@ impl PostgresStore {
     #[cfg(feature = "testing")]
     pub fn crash(self) {
         self.part.crash();
+    }
+
+    /// Holds up this node's heartbeat, or lets it go on.
+    #[cfg(feature = "testing")]
+    pub fn pause_heartbeat(&self, paused: bool) {
+        self.part.shared.node.pause(paused);
     }
 
     fn write<I, O: Send + 'static>(&self, input: I, work: fn(Call<I, O>) -> Work) -> StoreFuture<O> {

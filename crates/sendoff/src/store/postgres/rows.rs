@@ -13,7 +13,8 @@ use crate::{
     job::{
         Delivery, ErrorClass, Grant, Header, Job, JobId, JobRecord, Lane, LastError, Receipt, read_labels,
     },
-    state::{POISON_CRASHES, State},
+    state::{Life, POISON_CRASHES, Past, State},
+    store::transfer::StoredJob,
     time::Timestamp,
 };
 
@@ -79,9 +80,22 @@ pub(super) struct Kept {
 /// Reads `job_columns!`. Its `run_at` is the row's, as of now.
 pub(super) fn kept(row: &Row, known: &Known) -> Kept {
     let mut cells = Cells { row, known, broken: false };
+    let job = job(&mut cells);
+    cells.state(1);
+    Kept {
+        id: job_id(cells.get(0)),
+        fence: cells.number::<i32, _>(5),
+        attempt: cells.number::<i32, _>(6),
+        crashes: cells.number::<i32, _>(17),
+        job: (!cells.broken).then_some(job),
+    }
+}
+
+/// The unchanging part.
+fn job(cells: &mut Cells<'_>) -> Job {
     let request: Arc<str> = cells.get::<String>(15).into();
     cells.broken |= serde_json::from_str::<IgnoredAny>(&request).is_err();
-    let job = Job {
+    Job {
         guid: cells.guid(13),
         own_guid: cells.get(12),
         idempotency_key: cells.get::<Option<String>>(14).map(String::into_boxed_str),
@@ -95,15 +109,38 @@ pub(super) fn kept(row: &Row, known: &Known) -> Kept {
         request,
         submitted_by: cells.actor(11),
         grant: cells.grant(18),
+    }
+}
+
+/// Reads `record_columns!` as everything that is kept of a job; none if some of it cannot be decoded.
+pub(super) fn stored(row: &Row, known: &Known) -> Option<StoredJob> {
+    let mut cells = Cells { row, known, broken: false };
+    let job = job(&mut cells);
+    let started_at = cells.maybe_at(26);
+    let past = Past {
+        claimed_at: cells.maybe_at(23),
+        node: cells.node(24),
+        starting_at: cells.maybe_at(25),
+        started_at,
+        wait_us: cells.get(27),
+        clock_skew_us: cells.get(28),
+        receipt: started_at.map(|_| cells.receipt()),
+        last_error: cells.last_error(),
     };
-    cells.state(1);
-    Kept {
-        id: job_id(cells.get(0)),
+    let life = Life {
+        state: cells.state(1).unwrap_or(State::Unknown),
         fence: cells.number::<i32, _>(5),
         attempt: cells.number::<i32, _>(6),
         crashes: cells.number::<i32, _>(17),
-        job: (!cells.broken).then_some(job),
-    }
+        possible_duplicate: cells.get(19),
+        run_at: job.run_at,
+        next_at: cells.at(20),
+        ended_at: cells.maybe_at(21),
+        cancel_requested_at: cells.maybe_at(22),
+        past: (past != Past::default()).then(|| Box::new(past)),
+    };
+    let (id, quarantined) = (job_id(cells.get(0)), cells.get(16));
+    (!cells.broken).then(|| StoredJob { id, job: job.into(), life, quarantined })
 }
 
 /// Reads `record_columns!`.
@@ -149,8 +186,7 @@ pub(super) fn record(row: &Row, known: &Known) -> JobRecord {
     };
     // A receipt may be empty, so that started_at has to say whether there is one.
     if started_at.is_some() {
-        record.receipt =
-            Some(Receipt { status: cells.maybe_number::<i32, _>(29), pid: cells.maybe_number::<i64, _>(30) });
+        record.receipt = Some(cells.receipt());
     }
     // Not shown, but a job whose grant is unreadable never starts.
     cells.grant(18);
@@ -231,6 +267,10 @@ impl Cells<'_> {
                 Delivery::AtMostOnce
             }
         }
+    }
+
+    fn receipt(&mut self) -> Receipt {
+        Receipt { status: self.maybe_number::<i32, _>(29), pid: self.maybe_number::<i64, _>(30) }
     }
 
     fn last_error(&mut self) -> Option<LastError> {

@@ -161,7 +161,8 @@ macro_rules! tallied {
 
 statements! {
     // Writes.
-    Begin: "BEGIN";
+    // Whatever the database's default is: the guards rest on seeing what others have committed.
+    Begin: "BEGIN ISOLATION LEVEL READ COMMITTED";
     Commit: "COMMIT";
     Rollback: "ROLLBACK";
 
@@ -215,13 +216,16 @@ statements! {
             tallied!(moved), "SELECT ", job_columns!(), ", claimed_at FROM done");
     // T2 of the first due jobs of a lane.
     ClaimOthers: concat!("WITH ", me!(), ", free AS (
-                SELECT j.id FROM sendoff.job j
-                WHERE j.lane = $2 AND j.state = 0 AND NOT j.quarantined AND j.next_at <= $3
-                    AND (j.expires_at IS NULL OR j.expires_at > $3) AND EXISTS (SELECT FROM me)
+                SELECT ready.id FROM generate_series(9, 0, -1) AS step (p), LATERAL
+                    (SELECT j.id FROM sendoff.job j
+                     WHERE j.lane = $2 AND j.state = 0 AND NOT j.quarantined AND j.priority = p::smallint
+                         AND j.next_at <= $3 AND (j.expires_at IS NULL OR j.expires_at > $3)
+                         AND j.crashes < $6
+                     ORDER BY j.next_at, j.id LIMIT $4 FOR UPDATE OF j SKIP LOCKED) AS ready
+                WHERE EXISTS (SELECT FROM me)
                     AND ($5 OR NOT EXISTS (SELECT FROM sendoff.lane l
                         JOIN sendoff.queue_limits q ON q.queue = l.queue WHERE l.id = $2))
-                ORDER BY j.priority DESC, j.next_at, j.id LIMIT $4
-                FOR UPDATE OF j SKIP LOCKED),
+                LIMIT $4),
             done AS (
                 UPDATE sendoff.job j SET state = 1, fence = j.fence + 1, attempt = j.attempt + 1,
                     claimed_at = $3, node = $1, starting_at = NULL
@@ -409,6 +413,55 @@ statements! {
             FROM sendoff.node n JOIN sendoff.node_name m ON m.id = n.id ORDER BY n.id");
     Listen: "LISTEN sendoff";
     Notify: "SELECT pg_notify('sendoff', $1)";
+
+    // Jobs that come from another store, with all that happened to them there; how far that has come
+    // is written in the same statement.
+    Import: concat!("WITH done AS (
+                INSERT INTO sendoff.job (next_at, expires_at, queued_at, run_at, ended_at,
+                    cancel_requested_at, claimed_at, starting_at, started_at, wait_us, clock_skew_us, error_at,
+                    node, lane, fence, attempt, max_attempts, crashes, receipt_status, receipt_pid,
+                    submitted_by, granted, state, priority, delivery, error_class, quarantined,
+                    possible_duplicate, own_guid, guid, idempotency_key, error_message, request)
+                SELECT * FROM unnest($3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
+                    $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[],
+                    $14::bigint[], $15::bigint[], $16::integer[], $17::integer[], $18::integer[],
+                    $19::integer[], $20::integer[], $21::integer[], $22::bigint[], $23::integer[],
+                    $24::integer[], $25::smallint[], $26::smallint[], $27::smallint[], $28::smallint[],
+                    $29::boolean[], $30::boolean[], $31::boolean[], $32::uuid[], $33::text[], $34::text[],
+                    $35::text[])
+                ON CONFLICT DO NOTHING
+                RETURNING lane, state)",
+            tallied!(arrived), ", marked AS (
+                INSERT INTO sendoff.bookmark (name, value) VALUES ($1, $2)
+                ON CONFLICT (name) DO UPDATE SET value = excluded.value)
+            SELECT count(*) FROM done");
+    // What comes with them. What is there already stays.
+    ImportSettings: "WITH limited AS (
+                INSERT INTO sendoff.queue_limits (queue, limits)
+                SELECT queue, limits FROM unnest($3::text[], $4::text[]) AS n(queue, limits)
+                ON CONFLICT DO NOTHING),
+            noted AS (
+                INSERT INTO sendoff.bookmark (name, value)
+                SELECT name, value FROM unnest($5::text[], $6::bytea[]) AS n(name, value)
+                ON CONFLICT DO NOTHING)
+            INSERT INTO sendoff.bookmark (name, value) VALUES ($1, $2)
+            ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+    ImportNodes: "WITH known AS (
+                SELECT min(id) AS id, name FROM sendoff.node_name WHERE name = ANY($1::text[]) GROUP BY name),
+            new AS (
+                INSERT INTO sendoff.node_name (name)
+                SELECT name FROM unnest($1::text[]) AS wanted (name)
+                WHERE NOT EXISTS (SELECT FROM known WHERE known.name = wanted.name)
+                RETURNING id, name)
+            SELECT id, name FROM known UNION ALL SELECT id, name FROM new";
+    Held: concat!("SELECT ", record_columns!(), " FROM sendoff.job WHERE guid = ANY($1::uuid[])");
+    HeldKeys: "SELECT idempotency_key, guid FROM sendoff.job WHERE idempotency_key = ANY($1::text[])";
+    // Where the tally says something else than the rows.
+    Miscounted: "SELECT queue, state, sum(told)::bigint, sum(found)::bigint FROM (
+                SELECT queue, state, n AS told, 0 AS found FROM sendoff.tally
+                UNION ALL
+                SELECT l.queue, j.state, 0, 1 FROM sendoff.job j JOIN sendoff.lane l ON l.id = j.lane) AS c
+            GROUP BY queue, state HAVING sum(told) <> sum(found) ORDER BY queue, state";
 
     // Reads.
     Bookmark: "SELECT value FROM sendoff.bookmark WHERE name = $1";

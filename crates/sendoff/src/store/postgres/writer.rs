@@ -34,6 +34,8 @@ use crate::error::{Error, ErrorKind};
 /// A group takes no further call once it has this many rows or bytes.
 const GROUP_ROWS: usize = 10_000;
 const GROUP_BYTES: usize = 8 << 20;
+/// How often the writer lets others go first while it expects more calls.
+const YIELDS: u32 = 4;
 /// After this long without an answer a connection is given up: what was sent may have been done.
 const LIMIT: Duration = Duration::from_secs(10);
 /// How often a group runs again after its connection was lost.
@@ -69,6 +71,7 @@ impl Writer {
     /// Runs until nobody can call any more and every call is done.
     pub(super) async fn run(mut self, mut queue: mpsc::UnboundedReceiver<Message>) {
         let mut next = None;
+        let mut last = 0;
         loop {
             let first = match next.take() {
                 Some(first) => first,
@@ -80,6 +83,7 @@ impl Writer {
             let mut group = Vec::new();
             let (mut rows, mut bytes) = (0_usize, 0_usize);
             let mut message = Some(first);
+            let mut yields = 0;
             while let Some(taken) = message {
                 match taken {
                     Message::Write(work) => {
@@ -101,8 +105,17 @@ impl Writer {
                         break;
                     }
                 }
-                message = if rows < GROUP_ROWS && bytes < GROUP_BYTES { queue.try_recv().ok() } else { None };
+                let room = rows < GROUP_ROWS && bytes < GROUP_BYTES;
+                message = if room { queue.try_recv().ok() } else { None };
+                // Those whom the last commit answered are about to call again: a group of one now
+                // would make them wait for a commit of its own.
+                while message.is_none() && room && group.len() < last / 2 && yields < YIELDS {
+                    yields += 1;
+                    tokio::task::yield_now().await;
+                    message = queue.try_recv().ok();
+                }
             }
+            last = group.len();
             if !group.is_empty() {
                 self.group(group).await;
             }

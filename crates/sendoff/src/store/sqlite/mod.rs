@@ -6,6 +6,7 @@
 mod backup;
 mod change;
 mod checkpoint;
+mod export;
 mod failure;
 #[cfg(feature = "testing")]
 mod faults;
@@ -52,6 +53,7 @@ use crate::{
         Page, PageRequest, Prune, Settled, Settlement, Store, StoreFuture,
     },
     state::Resolution,
+    store::transfer::{Moved, StoredJob, Unreadable},
     time::Timestamp,
 };
 
@@ -69,6 +71,9 @@ pub struct SqliteOptions {
     /// How many guids and keys of the clients' choosing stay in memory before they are moved to
     /// their index in order. Default 229,376, which take about 24 MiB at most.
     pub names_in_memory: usize,
+    /// Opens it although its jobs were moved to another store, to read it: writes are refused then.
+    /// Default false.
+    pub moved_too: bool,
     /// The file may grow to so many pages of 4 KiB.
     #[cfg(feature = "testing")]
     pub max_pages: Option<u32>,
@@ -81,6 +86,7 @@ impl Default for SqliteOptions {
             keep_free_percent: 2,
             cache_bytes: 32 << 20,
             names_in_memory: 229_376,
+            moved_too: false,
             #[cfg(feature = "testing")]
             max_pages: None,
         }
@@ -111,8 +117,9 @@ impl SqliteStore {
     ///
     /// # Errors
     /// [`Error::is_locked`] if another process owns it, [`Error::is_newer`] if a newer version of
-    /// sendoff wrote it, [`Error::is_unusable`] if it is no store or cannot be read or written,
-    /// [`Error::is_full`] if there is no room for it. An existing file is left as it was then.
+    /// sendoff wrote it, [`Error::is_unusable`] if it is no store, cannot be read or written, or its
+    /// jobs were moved to another store; [`Error::is_full`] if there is no room for it. An existing
+    /// file is left as it was then.
     pub fn open(path: impl AsRef<Path>, options: SqliteOptions) -> Result<Self> {
         Self::open_with(path.as_ref(), options, Texts::new())
     }
@@ -126,6 +133,35 @@ impl SqliteStore {
     pub fn backup_file(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> {
         open::check_store(from.as_ref())?;
         backup::backup(from.as_ref(), to.as_ref())
+    }
+
+    /// The jobs after this row in the order of insertion, as they are kept, at most `limit` of them;
+    /// fewer where they are large, none after the last. A row that cannot be read says why.
+    pub fn export(
+        &self,
+        after: Option<JobId>,
+        limit: usize,
+    ) -> StoreFuture<Vec<Result<StoredJob, Unreadable>>> {
+        self.read(move |reader| reader.export(after, limit))
+    }
+
+    /// Everything that was stored together with batches, by name.
+    pub fn bookmarks(&self) -> StoreFuture<BTreeMap<String, Vec<u8>>> {
+        self.read(|reader| reader.bookmarks())
+    }
+
+    /// Where its jobs went, if they were moved.
+    pub fn moved(&self) -> Option<&Moved> {
+        self.shared.moved.get()
+    }
+
+    /// Says in the file that its jobs are in another store from now on: durable when answered.
+    /// Nobody opens the file after that but with [`SqliteOptions::moved_too`], older versions of
+    /// sendoff neither. From this call on the store takes no write, whatever the answer.
+    pub fn set_moved(&self, moved: Moved) -> StoreFuture<()> {
+        let marked = self.write(1, moved.clone(), export::mark);
+        let _ = self.shared.moved.set(moved);
+        marked
     }
 
     /// Opens the store with deliberate mistakes in its statements.
@@ -155,8 +191,11 @@ impl SqliteStore {
 
     fn open_with(path: &Path, options: SqliteOptions, texts: Texts) -> Result<Self> {
         let (path, lock) = open::claim_path(path)?;
-        let conn = open::open_writer(&path, &options)?;
+        let (conn, moved) = open::open_writer(&path, &options)?;
         let shared = Arc::new(Shared::new(path, texts));
+        if let Some(moved) = moved {
+            let _ = shared.moved.set(moved);
+        }
         let (queue, messages) = mpsc::channel();
         let (ready, opened) = mpsc::sync_channel(1);
         let writer = std::thread::Builder::new().name("sendoff-writer".into()).spawn({
@@ -184,6 +223,9 @@ impl SqliteStore {
         input: I,
         work: Work<I, O>,
     ) -> StoreFuture<O> {
+        if let Some(moved) = self.shared.moved.get() {
+            return Box::pin(std::future::ready(Err(export::gone(&self.shared.path, moved))));
+        }
         let (reply, answer) = oneshot::channel();
         self.shared.waiting.fetch_add(1, Ordering::AcqRel);
         self.send(Message::Write(Box::new(Call { rows, input, work, output: None, reply })));

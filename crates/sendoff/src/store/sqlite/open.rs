@@ -11,11 +11,17 @@ use std::{
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use rustix::fs::{FlockOperation, OFlags, flock};
 
-use super::SqliteOptions;
-use crate::error::{Error, ErrorKind, Result};
+use super::{SqliteOptions, export};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    store::transfer::Moved,
+};
 
 /// "send", in the header of each database of ours.
 const APPLICATION_ID: i32 = 0x7365_6e64;
+
+/// "senm": the same once its jobs were moved to another store.
+pub(super) const MOVED_ID: i32 = 0x7365_6e6d;
 
 /// Step n leads from schema n to n + 1, each in one transaction. Only ever append.
 pub(super) const MIGRATIONS: [&str; 2] =
@@ -143,10 +149,14 @@ fn is_gone(owner: &str) -> bool {
 }
 
 /// The writer's connection: checks what the file is and brings its schema up to date.
-pub(super) fn open_writer(path: &Path, options: &SqliteOptions) -> Result<Connection> {
+/// Where its jobs went, if they were moved and the options say to open it all the same.
+pub(super) fn open_writer(path: &Path, options: &SqliteOptions) -> Result<(Connection, Option<Moved>)> {
     let failed = |err| open_error(path, err);
     let mut conn = connect(path).map_err(failed)?;
-    check(&conn, path, failed)?;
+    let moved = check(&conn, path, failed)?;
+    if let Some(moved) = moved.as_ref().filter(|_| !options.moved_too) {
+        return Err(export::gone(path, moved));
+    }
     let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(failed)?;
     if mode != "wal" {
         return Err(unusable(path, "its file system has no shared memory for a write-ahead log"));
@@ -166,7 +176,7 @@ pub(super) fn open_writer(path: &Path, options: &SqliteOptions) -> Result<Connec
     if let Some(pages) = options.max_pages {
         conn.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).map_err(failed)?;
     }
-    Ok(conn)
+    Ok((conn, moved))
 }
 
 fn open_error(path: &Path, err: rusqlite::Error) -> Error {
@@ -192,9 +202,9 @@ fn open_error(path: &Path, err: rusqlite::Error) -> Error {
 pub(super) fn check_store(path: &Path) -> Result<()> {
     let failed = |err| open_error(path, err);
     let conn = connect(path).map_err(failed)?;
-    check(&conn, path, failed)?;
+    let moved = check(&conn, path, failed)?;
     let application: i32 = conn.query_row("PRAGMA application_id", [], |row| row.get(0)).map_err(failed)?;
-    if application != APPLICATION_ID {
+    if application != APPLICATION_ID && moved.is_none() {
         return Err(unusable(path, "it is empty; name another file"));
     }
     Ok(())
@@ -214,12 +224,14 @@ pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     Ok(conn)
 }
 
-/// Changes nothing.
-fn check(conn: &Connection, path: &Path, failed: impl Fn(rusqlite::Error) -> Error) -> Result<()> {
+/// Where the jobs went, if they were moved. Changes nothing.
+fn check(conn: &Connection, path: &Path, failed: impl Fn(rusqlite::Error) -> Error) -> Result<Option<Moved>> {
     let number = |sql| conn.query_row(sql, [], |row| row.get::<_, i32>(0)).map_err(&failed);
     let (application, version) = (number("PRAGMA application_id")?, number("PRAGMA user_version")?);
     let tables = number("SELECT count(*) FROM sqlite_schema")?;
-    if application != APPLICATION_ID && (application, version, tables) != (0, 0, 0) {
+    let moved = if application == MOVED_ID { export::moved(conn).map_err(&failed)? } else { None };
+    let ours = application == APPLICATION_ID || moved.is_some();
+    if !ours && (application, version, tables) != (0, 0, 0) {
         return Err(unusable(path, "it is the database of another program; name another file"));
     }
     if usize::try_from(version).is_ok_and(|version| version > MIGRATIONS.len()) {
@@ -233,7 +245,7 @@ fn check(conn: &Connection, path: &Path, failed: impl Fn(rusqlite::Error) -> Err
             ),
         ));
     }
-    Ok(())
+    Ok(moved)
 }
 
 /// Each step is one transaction, so a crash leaves the schema before or after it.
@@ -248,10 +260,11 @@ fn migrate(conn: &mut Connection) -> rusqlite::Result<()> {
         }
         let transaction = conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         transaction.execute_batch(sql)?;
-        transaction.execute_batch(&format!(
-            "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {};",
-            step + 1
-        ))?;
+        transaction.execute_batch(&format!("PRAGMA user_version = {};", step + 1))?;
+        // What is there already may be the number of a store that was moved.
+        if step == 0 {
+            transaction.execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}"))?;
+        }
         transaction.commit()?;
     }
     Ok(())

@@ -74,16 +74,28 @@ pub(super) fn kept(
     actors: &mut Actors<'_>,
     grants: &mut Grants<'_>,
 ) -> rusqlite::Result<Kept> {
-    let mut cells = Cells { row, broken: false };
-    let lane_id: i64 = cells.get(2);
-    let lane = lanes.get(lane_id)?;
+    let mut cells = Cells::of(row);
+    let job = job(&mut cells, 18, lanes, actors, grants)?;
+    let (state, fence, attempt, crashes) = (cells.get(1), cells.get(5), cells.get(6), cells.get(17));
+    let job = cells.broken.is_none().then_some(job);
+    Ok(Kept { state, fence, attempt, crashes, lane: cells.get(2), job })
+}
+
+/// The unchanging part; the grant is in this column.
+pub(super) fn job(
+    cells: &mut Cells<'_>,
+    grant: usize,
+    lanes: &mut Lanes<'_>,
+    actors: &mut Actors<'_>,
+    grants: &mut Grants<'_>,
+) -> rusqlite::Result<Job> {
     let request: Arc<str> = cells.get::<Box<str>>(15).into();
-    cells.broken |= serde_json::from_str::<IgnoredAny>(&request).is_err();
-    let job = Job {
+    cells.check(15, serde_json::from_str::<IgnoredAny>(&request).is_ok());
+    Ok(Job {
         guid: cells.guid(13),
         own_guid: cells.get(12),
         idempotency_key: cells.get(14),
-        lane: lane.unwrap_or_else(|| cells.no_lane()),
+        lane: cells.lane(2, lanes)?,
         priority: cells.get(3),
         delivery: cells.delivery(4),
         max_attempts: cells.get(7),
@@ -92,11 +104,8 @@ pub(super) fn kept(
         expires_at: cells.maybe_at(10),
         request,
         submitted_by: cells.actor(11, actors)?,
-        grant: cells.grant(18, grants)?,
-    };
-    let (state, fence, attempt, crashes) = (cells.get(1), cells.get(5), cells.get(6), cells.get(17));
-    let job = (!cells.broken).then_some(job);
-    Ok(Kept { state, fence, attempt, crashes, lane: lane_id, job })
+        grant: cells.grant(grant, grants)?,
+    })
 }
 
 /// Reads the columns of a `Record` or `List…` statement.
@@ -106,17 +115,14 @@ pub(super) fn record(
     actors: &mut Actors<'_>,
     grants: &mut Grants<'_>,
 ) -> rusqlite::Result<JobRecord> {
-    let mut cells = Cells { row, broken: false };
-    let lane = lanes.get(cells.get(2))?.unwrap_or_else(|| cells.no_lane());
+    let mut cells = Cells::of(row);
+    let lane = cells.lane(2, lanes)?;
     let request: Box<str> = cells.get(15);
     let labels = read_labels(&request).unwrap_or_else(|err| {
-        cells.broken |= !err.is_data();
+        cells.check(15, err.is_data());
         BTreeMap::new()
     });
-    let state = State::from_code(cells.get(1)).unwrap_or_else(|| {
-        cells.broken = true;
-        State::Unknown
-    });
+    let state = cells.state(1);
     let (starting_at, started_at) = (cells.maybe_at(24), cells.maybe_at(25));
     let mut record = JobRecord {
         guid: cells.guid(13),
@@ -156,13 +162,13 @@ pub(super) fn record(
     }
     // Not shown, but a job whose grant is unreadable never starts.
     cells.grant(33, grants)?;
-    record.quarantined |= cells.broken;
+    record.quarantined |= cells.broken.is_some();
     Ok(record)
 }
 
 /// Reads the columns of a `Header`, `Due…` or `Ready` statement; none if they cannot be decoded.
 pub(super) fn header(row: &Row<'_>, lanes: &mut Lanes<'_>) -> rusqlite::Result<Option<Header>> {
-    let mut cells = Cells { row, broken: false };
+    let mut cells = Cells::of(row);
     let Some(lane) = lanes.get(cells.get(1))? else { return Ok(None) };
     let header = Header {
         id: job_id(cells.get(0)),
@@ -171,40 +177,59 @@ pub(super) fn header(row: &Row<'_>, lanes: &mut Lanes<'_>) -> rusqlite::Result<O
         next_at: cells.at(3),
         alone: cells.get::<u32>(4) >= POISON_CRASHES,
     };
-    Ok((!cells.broken).then_some(header))
+    Ok(cells.broken.is_none().then_some(header))
 }
 
 /// The cells of one row. One that cannot be decoded is noted and read as its type's empty value.
-struct Cells<'r> {
+pub(super) struct Cells<'r> {
     row: &'r Row<'r>,
-    broken: bool,
+    /// The first column that cannot be decoded.
+    pub(super) broken: Option<usize>,
 }
 
-impl Cells<'_> {
-    fn get<T: FromSql + Default>(&mut self, column: usize) -> T {
+impl<'r> Cells<'r> {
+    pub(super) const fn of(row: &'r Row<'r>) -> Self {
+        Self { row, broken: None }
+    }
+
+    /// Notes the column unless it is sound.
+    pub(super) fn check(&mut self, column: usize, sound: bool) {
+        if !sound {
+            self.broken.get_or_insert(column);
+        }
+    }
+
+    pub(super) fn get<T: FromSql + Default>(&mut self, column: usize) -> T {
         self.row.get(column).unwrap_or_else(|_| {
-            self.broken = true;
+            self.check(column, false);
             T::default()
         })
     }
 
-    fn maybe_at(&mut self, column: usize) -> Option<Timestamp> {
+    pub(super) fn maybe_at(&mut self, column: usize) -> Option<Timestamp> {
         let micros: i64 = self.get::<Option<i64>>(column)?;
         let at = Timestamp::from_micros(micros);
-        self.broken |= at.is_none();
+        self.check(column, at.is_some());
         at
     }
 
-    fn at(&mut self, column: usize) -> Timestamp {
+    pub(super) fn at(&mut self, column: usize) -> Timestamp {
         self.maybe_at(column).unwrap_or_else(|| {
-            self.broken = true;
+            self.check(column, false);
             Timestamp::MIN
+        })
+    }
+
+    pub(super) fn state(&mut self, column: usize) -> State {
+        State::from_code(self.get(column)).unwrap_or_else(|| {
+            self.check(column, false);
+            State::Unknown
         })
     }
 
     fn guid(&mut self, column: usize) -> Guid {
         Guid::from_bytes(self.row.get(column).unwrap_or_else(|_| {
-            self.broken = true;
+            self.check(column, false);
             [0; 16]
         }))
     }
@@ -213,36 +238,42 @@ impl Cells<'_> {
         match self.get::<u8>(column) {
             1 => Delivery::AtLeastOnce,
             code => {
-                self.broken |= code != 0;
+                self.check(column, code == 0);
                 Delivery::AtMostOnce
             }
         }
     }
 
-    fn last_error(&mut self) -> Option<LastError> {
+    /// Its class is in column 30, its words and time in the two that follow.
+    pub(super) fn last_error(&mut self) -> Option<LastError> {
         let code = self.get::<Option<u8>>(30)?;
         let class = CLASSES.get(usize::from(code)).copied();
-        self.broken |= class.is_none();
+        self.check(30, class.is_some());
         Some(LastError { class: class?, message: self.get(31), at: self.at(32) })
     }
 
-    fn no_lane(&mut self) -> Arc<Lane> {
-        self.broken = true;
-        Arc::new(Lane { queue: "".into(), starter: "".into(), destination: None })
+    fn lane(&mut self, column: usize, lanes: &mut Lanes<'_>) -> rusqlite::Result<Arc<Lane>> {
+        let lane = lanes.get(self.get(column))?;
+        self.check(column, lane.is_some());
+        Ok(lane.unwrap_or_else(|| Arc::new(Lane { queue: "".into(), starter: "".into(), destination: None })))
     }
 
     /// One that cannot be decoded is never taken for none: that would allow more.
     fn grant(&mut self, column: usize, grants: &mut Grants<'_>) -> rusqlite::Result<Option<Arc<Grant>>> {
         let Some(id) = self.get::<Option<i64>>(column) else { return Ok(None) };
         let grant = grants.get(id)?;
-        self.broken |= grant.is_none();
+        self.check(column, grant.is_some());
         Ok(grant)
     }
 
-    fn actor(&mut self, column: usize, actors: &mut Actors<'_>) -> rusqlite::Result<Option<Arc<str>>> {
+    pub(super) fn actor(
+        &mut self,
+        column: usize,
+        actors: &mut Actors<'_>,
+    ) -> rusqlite::Result<Option<Arc<str>>> {
         let Some(id) = self.get::<Option<i64>>(column) else { return Ok(None) };
         let name = actors.get(id)?;
-        self.broken |= name.is_none();
+        self.check(column, name.is_some());
         Ok(name)
     }
 }

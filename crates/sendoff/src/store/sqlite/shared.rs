@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     path::PathBuf,
     sync::{
-        Mutex, PoisonError,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     thread::JoinHandle,
@@ -13,7 +13,10 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{backup, reader::Pool, sql::Texts};
-use crate::error::{Error, ErrorKind, Result};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    store::transfer::Moved,
+};
 
 pub(super) struct Shared {
     pub(super) path: PathBuf,
@@ -28,6 +31,8 @@ pub(super) struct Shared {
     /// Pages in the write-ahead log, as of the last commit.
     pub(super) log_pages: AtomicU32,
     pub(super) closed: AtomicBool,
+    /// Where the jobs went: from then on nothing is written here.
+    pub(super) moved: OnceLock<Moved>,
     /// For tests: end as a killed process would.
     pub(super) crashed: AtomicBool,
     backups: Mutex<Vec<JoinHandle<()>>>,
@@ -44,6 +49,7 @@ impl Shared {
             idle_lanes: Mutex::default(),
             log_pages: AtomicU32::new(0),
             closed: AtomicBool::new(false),
+            moved: OnceLock::new(),
             crashed: AtomicBool::new(false),
             backups: Mutex::default(),
         }

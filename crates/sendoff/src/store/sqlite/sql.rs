@@ -199,6 +199,7 @@ statements! {
                      ON CONFLICT (queue) DO UPDATE SET limits = excluded.limits";
     ForgetQueueLimits: "DELETE FROM queue_limits WHERE queue = ?1";
     Bookmark: "SELECT value FROM bookmark WHERE name = ?1";
+    Bookmarks: "SELECT name, value FROM bookmark ORDER BY name";
     SetBookmark: "INSERT INTO bookmark (name, value) VALUES (?1, ?2)
                   ON CONFLICT (name) DO UPDATE SET value = excluded.value";
     Count: "INSERT INTO counts (queue, state, n) VALUES (?1, ?2, ?3)

@@ -98,7 +98,7 @@ pub(super) struct Writer<'c> {
     /// How many of them this transaction dealt with.
     pub(super) left_done: usize,
     shared: Arc<Shared>,
-    conn: &'c Connection,
+    pub(super) conn: &'c Connection,
     /// By lane and state: what this transaction adds to the counts.
     moved: HashMap<i64, [i64; 7]>,
     space: Space,

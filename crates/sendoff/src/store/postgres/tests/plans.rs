@@ -249,7 +249,7 @@ async fn measure(db: &Db) {
     let now = NOW.to_string();
     for (what, name, arguments) in [
         ("claim 500 by id", "Claim", ["2", ids, &nows, "true"].as_slice()),
-        ("claim 500 of a lane", "ClaimOthers", &["2", "8", &now, "500", "true"]),
+        ("claim 500 of a lane", "ClaimOthers", &["2", "8", &now, "500", "true", "2"]),
         ("expire 500", "Expire", &[&now, "500"]),
         ("the next deadline", "NextDeadline", &[]),
         ("reclaim 500", "Reclaim", &["500", &now, "3", "5", "'poison'", "4", "'crash'"]),
