@@ -142,11 +142,13 @@ fn rates(server: &Server, sizes: &Sizes, table: &mut Table) {
 fn lives(server: &Server, sizes: &Sizes, nodes: usize, row: &str, table: &mut Table) {
     server.clean();
     let mut fleet = Fleet::start(server.url(), nodes, Serves::All);
-    let began = server::elapsed();
+    let (began, wal) = (server::elapsed(), server.wal());
     let jobs = fleet.begin_submit("batches", sizes.jobs, 0, 4, sizes.delay);
     server.wait_started(jobs);
     table.ours(row, jobs as f64 / (server::elapsed() - began).as_secs_f64());
     fleet.finish();
+    table.note("bytes of WAL a life", (server.wal() - wal) / jobs as f64);
+    table.note("bytes on disk a life, indexes and dead rows included", server.size() / jobs as f64);
     table.note("peak MiB of a node, lives", fleet.memory());
     table.note(&format!("claims beyond one a job, lives, {nodes} node(s)"), server.extra_claims());
 }

@@ -99,6 +99,16 @@ impl Server {
         self.number("SELECT coalesce(sum(fence - 1), 0)::float8 FROM sendoff.job")
     }
 
+    /// Bytes of WAL so far.
+    pub(crate) fn wal(&self) -> f64 {
+        self.number("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::float8")
+    }
+
+    /// Bytes of the jobs' table and its indexes.
+    pub(crate) fn size(&self) -> f64 {
+        self.number("SELECT pg_total_relation_size('sendoff.job')::float8")
+    }
+
     /// The part of all jobs that the busiest node started.
     pub(crate) fn largest_share(&self) -> f64 {
         self.number(
