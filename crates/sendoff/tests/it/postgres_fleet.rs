@@ -102,7 +102,7 @@ async fn a_node_whose_heartbeat_stops_is_dead_and_its_late_outcome_counts() {
         now: at(1),
     });
     let [Inserted::Created(id)] = late.await.unwrap()[..] else { panic!("it is new") };
-    let wanted = vec![Wanted { id, lane: job(3).lane.clone() }];
+    let wanted = vec![Wanted { id, lane: job(3).lane.clone(), only: false }];
     let by = Claim { node: lease.node().clone(), now: at(9) };
     assert!(matches!(fleet.claim(wanted.clone(), by).await.unwrap()[..], [ClaimVerdict::Lost]));
     let by = Claim { node: fleet.lease().node().clone(), now: at(9) };

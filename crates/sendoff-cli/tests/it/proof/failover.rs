@@ -9,7 +9,9 @@ use sendoff::{
     Timestamp,
     time::{Clock, SystemClock},
 };
+use serde_json::json;
 use testpg::{Installation, Options, Server};
+use uuid::Uuid;
 
 use super::{
     Chance, figure,
@@ -51,7 +53,7 @@ fn nothing_acknowledged_is_lost_and_nothing_has_to_be_restarted() {
     let recipe = Recipe { seed, endpoint: endpoint.address, ledger: None, rich: false };
     let mut load = Load::new(&recipe, sockets(&nodes), usize::MAX);
     load.pace = Some(Duration::from_secs(1) / pace);
-    let promotions = Mutex::new(Vec::new());
+    let (promotions, refused) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
     let (acknowledged, ()) = load.run(|| {
         let mut chance = Chance::nth(seed, usize::MAX - 1);
         let (mut primary, mut standby) = (&one, &two);
@@ -59,7 +61,7 @@ fn nothing_acknowledged_is_lost_and_nothing_has_to_be_restarted() {
             // Moments are chance: nothing waits for them.
             std::thread::sleep(Duration::from_millis(500 + chance.below(1_500)));
             primary.kill().unwrap();
-            away(&nodes);
+            refused.lock().unwrap().push(away(&nodes, chance.guid()));
             std::thread::sleep(Duration::from_millis(chance.below(1_000)));
             standby.promote().unwrap();
             promotions
@@ -89,11 +91,13 @@ fn nothing_acknowledged_is_lost_and_nothing_has_to_be_restarted() {
         ledger: None,
     };
     let verdict = case.judge();
+    // What was refused since nothing could be done was not done.
+    let refused = refused.into_inner().unwrap();
+    assert!(refused.iter().all(|(guid, _)| !records.contains_key(guid)));
     assert_eq!(records.len(), acknowledged.len());
     assert_eq!(counts.values().sum::<usize>(), records.len());
     let doubts = 3 * MAX_IN_FLIGHT * failovers;
     assert!(verdict.doubled <= doubts && verdict.unknown <= doubts, "{verdict}");
-    assert!(load.said_when.load(Ordering::Relaxed) > 0, "nobody was told when to ask again");
     nodes.iter().for_each(Node::check);
 
     let promotions = promotions.into_inner().unwrap();
@@ -110,17 +114,28 @@ fn nothing_acknowledged_is_lost_and_nothing_has_to_be_restarted() {
     });
     println!("{failovers} failovers at {pace} submits a second: {verdict}");
     println!("{} answers 503", load.refused.load(Ordering::Relaxed));
+    let waits = refused.iter().map(|(_, waited)| *waited);
+    println!("from a submit to its refusal: {}", figures(waits.collect()));
     println!("from promotion to the first acknowledged submit: {}", figures(submits.collect()));
     println!("from promotion to the first start: {}", figures(starts.collect()));
 }
 
-/// Waits until each node says that it is alive and takes no jobs.
-fn away(nodes: &[Node; 3]) {
+/// Waits until each node says that it is alive and takes no jobs, and has one of this guid refused:
+/// after how long.
+fn away(nodes: &[Node; 3], guid: Uuid) -> (Uuid, Duration) {
     for node in nodes {
         let mut caller = node.caller();
         until("a node that is not ready", || caller.ask("GET", "/readyz", "").unwrap().0 == 503);
         assert_eq!(caller.ask("GET", "/healthz", "").unwrap().0, 200);
     }
+    let mut caller = nodes[0].caller();
+    let job = json!({"start": {"simulated": {"delay": "1ms"}}, "guid": guid.to_string()});
+    let asked = SystemClock.elapsed();
+    let (status, answer) = caller.ask("POST", "/v1/jobs", &job.to_string()).unwrap();
+    let waited = SystemClock.elapsed() - asked;
+    assert_eq!((status, &answer["type"]), (503, &"/problems/store_unavailable".into()), "{answer}");
+    assert!(caller.retry_after.is_some(), "{answer}");
+    (guid, waited)
 }
 
 fn figures(mut times: Vec<Duration>) -> String {

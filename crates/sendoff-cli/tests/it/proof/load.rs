@@ -47,9 +47,8 @@ pub(super) struct Load<'a> {
     next: AtomicUsize,
     pub(super) acknowledged: AtomicUsize,
     pub(super) stop: AtomicBool,
-    /// Answers that said "later", and those of them that said when.
+    /// Answers that said "later".
     pub(super) refused: AtomicUsize,
-    pub(super) said_when: AtomicUsize,
     /// When submits were acknowledged, by the boot-time clock; kept only with a pace.
     pub(super) moments: Mutex<Vec<Duration>>,
     begun: Duration,
@@ -66,7 +65,6 @@ impl<'a> Load<'a> {
             acknowledged: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
             refused: AtomicUsize::new(0),
-            said_when: AtomicUsize::new(0),
             moments: Mutex::default(),
             begun: SystemClock.elapsed(),
         }
@@ -151,8 +149,8 @@ impl<'a> Load<'a> {
             match caller.ask("POST", path, body) {
                 Ok((status, answer)) if wanted.contains(&status) => return (status, answer),
                 Ok((503, _)) => {
+                    assert!(caller.retry_after.is_some(), "it does not say when to ask again");
                     self.refused.fetch_add(1, Ordering::Relaxed);
-                    self.said_when.fetch_add(caller.retry_after.is_some().into(), Ordering::Relaxed);
                 }
                 Err(_) => {}
                 Ok(refused) => panic!("{path} {body}: {refused:?}"),

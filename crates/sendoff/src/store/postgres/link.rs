@@ -2,38 +2,42 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::{
     runtime::Handle,
-    sync::Notify,
+    sync::{Notify, OwnedMutexGuard},
     task::AbortHandle,
     time::{sleep, timeout},
 };
 use tokio_postgres::Client;
 
 use super::connect::Target;
-use crate::{
-    error::{Error, ErrorKind, Result},
-    time::{Clock, SystemClock},
-};
+use crate::error::{Error, ErrorKind, Result};
 
 /// How long a caller waits for a connection.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Pauses between attempts to connect, doubling from the first to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LAST_PAUSE: Duration = Duration::from_secs(5);
+const LAST_PAUSE: Duration = Duration::from_secs(2);
 
 /// A connection to the database: opened when it is asked for, opened anew after it was lost.
 pub(super) struct Link {
+    shared: Arc<Shared>,
+    /// Held by what connects; the others wait for it.
+    attempts: Arc<tokio::sync::Mutex<Attempts>>,
+    /// Whoever connects ends with the link.
+    connecting: Mutex<Option<AbortHandle>>,
+}
+
+struct Shared {
     target: Target,
     /// Told when a connection that was lost is back.
     back: Arc<Notify>,
     open: Mutex<Option<Open>>,
-    /// Held by the one who connects; the others wait for it.
-    attempts: tokio::sync::Mutex<Attempts>,
+    last_error: Mutex<Option<Error>>,
 }
 
 struct Open {
@@ -46,14 +50,12 @@ struct Attempts {
     connected_before: bool,
     /// Failures since the last connection.
     failed: u32,
-    /// By [`Clock::elapsed`].
-    not_before: Duration,
-    last_error: Option<Error>,
 }
 
 impl Link {
     pub(super) fn new(target: Target, back: Arc<Notify>) -> Self {
-        Self { target, back, open: Mutex::default(), attempts: tokio::sync::Mutex::default() }
+        let shared = Shared { target, back, open: Mutex::default(), last_error: Mutex::default() };
+        Self { shared: Arc::new(shared), attempts: Arc::default(), connecting: Mutex::default() }
     }
 
     /// The connection, opened now if there is none.
@@ -61,54 +63,64 @@ impl Link {
     /// # Errors
     /// [`Error::is_unavailable`] if there is none within about 2 s: nothing was done.
     pub(super) async fn client(&self) -> Result<Arc<Client>> {
-        if let Some(client) = self.current() {
+        if let Some(client) = self.shared.current() {
             return Ok(client);
         }
-        match timeout(PATIENCE, self.connect()).await {
-            Ok(client) => Ok(client),
-            Err(_) => {
-                let words = "the database cannot be reached; nothing was done, try again in a moment";
-                let last = self.attempts.try_lock().ok().and_then(|mut at| at.last_error.take());
-                Err(match last {
-                    Some(last) => Error::new(ErrorKind::Unavailable, format!("{words}: {last}")),
-                    None => Error::new(ErrorKind::Unavailable, words),
-                })
+        timeout(PATIENCE, self.connect()).await.map_err(|_| {
+            let words = "the database cannot be reached; nothing was done, try again in a moment";
+            match &*lock(&self.shared.last_error) {
+                Some(last) => Error::new(ErrorKind::Unavailable, format!("{words}: {last}")),
+                None => Error::new(ErrorKind::Unavailable, words),
             }
-        }
+        })
     }
 
     /// Drops this connection after a failure, unless another has taken its place already.
     pub(super) fn lost(&self, client: &Arc<Client>) {
-        let mut open = self.lock();
-        if open.as_ref().is_some_and(|open| Arc::ptr_eq(&open.client, client)) {
-            *open = None;
-        }
+        lock(&self.shared.open).take_if(|open| Arc::ptr_eq(&open.client, client));
     }
 
     /// Drops the connection, whichever it is.
     pub(super) fn close(&self) {
-        *self.lock() = None;
-    }
-
-    fn current(&self) -> Option<Arc<Client>> {
-        let mut open = self.lock();
-        if open.as_ref().is_some_and(|open| open.client.is_closed()) {
-            *open = None;
-        }
-        open.as_ref().map(|open| open.client.clone())
+        *lock(&self.shared.open) = None;
     }
 
     async fn connect(&self) -> Arc<Client> {
-        let mut attempts = self.attempts.lock().await;
+        let attempts = self.attempts.clone().lock_owned().await;
+        // Another caller may have connected while this one waited.
+        if let Some(client) = self.shared.current() {
+            return client;
+        }
+        // Goes on after this caller's patience: one server of several may need longer than that to be
+        // given up, and the next would never be tried.
+        let connecting = Handle::current().spawn(self.shared.clone().connect(attempts));
+        *lock(&self.connecting) = Some(connecting.abort_handle());
+        match connecting.await {
+            Ok(client) => client,
+            // The link or the runtime ends.
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        if let Some(connecting) = &*lock(&self.connecting) {
+            connecting.abort();
+        }
+    }
+}
+
+impl Shared {
+    fn current(&self) -> Option<Arc<Client>> {
+        let mut open = lock(&self.open);
+        open.take_if(|open| open.client.is_closed());
+        open.as_ref().map(|open| open.client.clone())
+    }
+
+    /// Tries until it is connected.
+    async fn connect(self: Arc<Self>, mut attempts: OwnedMutexGuard<Attempts>) -> Arc<Client> {
         loop {
-            // Another caller may have connected while this one waited.
-            if let Some(client) = self.current() {
-                return client;
-            }
-            sleep(attempts.not_before.saturating_sub(SystemClock.elapsed())).await;
-            // Also if this caller's patience ends during the attempt.
-            attempts.failed += 1;
-            attempts.not_before = SystemClock.elapsed() + pause(attempts.failed);
             match self.target.connect().await {
                 Ok(connected) => {
                     let client = Arc::new(connected.client);
@@ -120,21 +132,24 @@ impl Link {
                         }
                     });
                     let open = Open { client: client.clone(), driver: driver.abort_handle() };
-                    *self.lock() = Some(open);
+                    *lock(&self.open) = Some(open);
+                    *lock(&self.last_error) = None;
                     if attempts.connected_before {
                         self.back.notify_one();
                     }
-                    *attempts = Attempts { connected_before: true, ..Attempts::default() };
+                    *attempts = Attempts { connected_before: true, failed: 0 };
                     return client;
                 }
-                Err(err) => attempts.last_error = Some(err),
+                Err(err) => *lock(&self.last_error) = Some(err),
             }
+            attempts.failed += 1;
+            sleep(pause(attempts.failed)).await;
         }
     }
+}
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Open>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Open {
@@ -145,7 +160,7 @@ impl Drop for Open {
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link").field("target", &self.target).finish_non_exhaustive()
+        f.debug_struct("Link").field("target", &self.shared.target).finish_non_exhaustive()
     }
 }
 

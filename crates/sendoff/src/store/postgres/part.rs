@@ -63,7 +63,7 @@ impl Part {
         let back = Arc::new(Notify::new());
         let link = Arc::new(Link::new(target.clone(), back.clone()));
         let reads = Arc::new(Link::new(target, Arc::default()));
-        let writer = Writer::new(link, shared.clone(), Arc::clone(&waiting)).run(messages);
+        let writer = Writer::new(messages, link, shared.clone(), Arc::clone(&waiting)).run();
         // Both end with the store, which aborts the one and lets the other come to its end.
         let runtime = Handle::current();
         let writer = runtime.spawn(writer).abort_handle();

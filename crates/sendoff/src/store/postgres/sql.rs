@@ -91,7 +91,8 @@ macro_rules! list {
     };
 }
 
-/// This node's row, if it is alive; nobody can declare it dead until this transaction has ended.
+/// This node's row, if it is alive; it is not deleted, as it is once all that a dead node left was taken
+/// back, before this transaction has ended.
 macro_rules! me {
     () => {
         "me AS (SELECT 1 FROM sendoff.node WHERE id = $1 AND dead_at IS NULL FOR KEY SHARE)"

@@ -403,7 +403,7 @@ impl<I: Copy + Eq + Hash, T: ?Sized + Eq + Hash> Cache<I, T> {
     }
 
     /// The numbers of texts that are known, and the texts that are not.
-    fn split<'t>(&self, texts: HashSet<&'t Arc<T>>, ids: &mut HashMap<Arc<T>, I>, unknown: &mut Vec<Arc<T>>) {
+    fn split(&self, texts: HashSet<&Arc<T>>, ids: &mut HashMap<Arc<T>, I>, unknown: &mut Vec<Arc<T>>) {
         for text in texts {
             match self.ids.get(text) {
                 Some(id) => drop(ids.insert(text.clone(), *id)),

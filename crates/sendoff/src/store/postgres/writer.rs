@@ -2,7 +2,7 @@
 //! order of the calls, and answers after the commit returned.
 
 use std::{
-    collections::HashSet,
+    collections::{HashSet, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -53,6 +53,9 @@ pub(super) enum Message {
 }
 
 pub(super) struct Writer {
+    queue: mpsc::UnboundedReceiver<Message>,
+    /// Taken from the queue, to come before it.
+    next: VecDeque<Message>,
     link: Arc<Link>,
     shared: Arc<Shared>,
     /// Writes called and not answered yet.
@@ -64,18 +67,22 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(link: Arc<Link>, shared: Arc<Shared>, waiting: Arc<AtomicU64>) -> Self {
-        Self { link, shared, waiting, doubtful: HashSet::new(), last: None }
+    pub(super) fn new(
+        queue: mpsc::UnboundedReceiver<Message>,
+        link: Arc<Link>,
+        shared: Arc<Shared>,
+        waiting: Arc<AtomicU64>,
+    ) -> Self {
+        Self { queue, next: VecDeque::new(), link, shared, waiting, doubtful: HashSet::new(), last: None }
     }
 
     /// Runs until nobody can call any more and every call is done.
-    pub(super) async fn run(mut self, mut queue: mpsc::UnboundedReceiver<Message>) {
-        let mut next = None;
+    pub(super) async fn run(mut self) {
         let mut last = 0;
         loop {
-            let first = match next.take() {
+            let first = match self.next.pop_front() {
                 Some(first) => first,
-                None => match queue.recv().await {
+                None => match self.queue.recv().await {
                     Some(first) => first,
                     None => return,
                 },
@@ -92,7 +99,7 @@ impl Writer {
                             matches!(&*work, Work::Cancel(_) | Work::Reschedule(_) | Work::SetQueue(_))
                                 && group.iter().any(|work| matches!(work, Work::ClaimWithin(_)));
                         if late {
-                            next = Some(Message::Write(work));
+                            self.next.push_front(Message::Write(work));
                             break;
                         }
                         rows = rows.saturating_add(work.rows());
@@ -101,18 +108,18 @@ impl Writer {
                     }
                     Message::Written(told) if group.is_empty() => drop(told.send(())),
                     written @ Message::Written(_) => {
-                        next = Some(written);
+                        self.next.push_front(written);
                         break;
                     }
                 }
                 let room = rows < GROUP_ROWS && bytes < GROUP_BYTES;
-                message = if room { queue.try_recv().ok() } else { None };
+                message = if room { self.taken() } else { None };
                 // Those whom the last commit answered are about to call again: a group of one now
                 // would make them wait for a commit of its own.
                 while message.is_none() && room && group.len() < last / 2 && yields < YIELDS {
                     yields += 1;
                     tokio::task::yield_now().await;
-                    message = queue.try_recv().ok();
+                    message = self.taken();
                 }
             }
             last = group.len();
@@ -120,6 +127,26 @@ impl Writer {
                 self.group(group).await;
             }
         }
+    }
+
+    /// What waits, without waiting for it.
+    fn taken(&mut self) -> Option<Message> {
+        self.next.pop_front().or_else(|| self.queue.try_recv().ok())
+    }
+
+    /// Answers all calls that wait that nothing was done, so that none waits for the patience of
+    /// those before it and then for its own.
+    fn turn_away(&mut self, err: &Error) {
+        let (mut calls, mut written) = (Vec::new(), VecDeque::new());
+        while let Some(message) = self.taken() {
+            match message {
+                Message::Write(work) => calls.push(*work),
+                // Not every call before it is done: the one under way is not.
+                Message::Written(_) => written.push_back(message),
+            }
+        }
+        self.next = written;
+        self.answer(calls, Some(err));
     }
 
     async fn group(&mut self, group: Vec<Work>) {
@@ -148,6 +175,7 @@ impl Writer {
             let client = match self.link.client().await {
                 Ok(client) => client,
                 Err(err) => {
+                    self.turn_away(&err);
                     if repeated && lost < CONNECTIONS {
                         lost += 1;
                         continue;

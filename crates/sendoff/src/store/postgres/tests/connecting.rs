@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::runtime::Handle;
 
-use super::super::connect::Target;
+use super::super::{connect::Target, link::Link};
 
 fn shown(url: &str) -> String {
     format!("{:?}", Target::parse(url).unwrap())
@@ -74,6 +74,24 @@ async fn a_refusal_says_what_to_do() {
     assert!(err.is_unusable() && !err.to_string().contains("hunter2"), "{err}");
     let err = refused(&format!("{}?sslmode=require", server.url("postgres"))).await;
     assert!(err.is_unusable() && err.to_string().contains("TLS"), "{err}");
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_does_not_hide_the_next() {
+    if !testpg::wanted() {
+        return;
+    }
+    let server = testpg::shared();
+    // As a machine without power: connections go nowhere.
+    let silent = testpg::Proxy::start(([127, 0, 0, 1], server.port()).into());
+    silent.stall();
+    let hosts = format!("127.0.0.1:{},127.0.0.1:{}", silent.port(), server.port());
+    // Longer than a caller waits, so that the first one gives up before the second server is tried.
+    let url =
+        format!("postgres://sendoff@{hosts}/postgres?target_session_attrs=read-write&connect_timeout=3");
+    let link = Link::new(Target::parse(&url).unwrap(), Arc::default());
+    assert!(link.client().await.unwrap_err().is_unavailable());
+    assert!(link.client().await.is_ok());
 }
 
 #[tokio::test]
