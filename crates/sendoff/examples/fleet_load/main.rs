@@ -157,7 +157,7 @@ fn lives(server: &Server, sizes: &Sizes, nodes: usize, row: &str, table: &mut Ta
 fn dispatch(server: &Server, sizes: &Sizes, nodes: usize, row: &str, table: &mut Table) {
     server.clean();
     Fleet::start(server.url(), 1, Serves::Nothing).submit("batches", sizes.backlog, 0, 4, sizes.delay);
-    let mut fleet = Fleet::start(server.url(), nodes, Serves::All);
+    let fleet = Fleet::start(server.url(), nodes, Serves::All);
     server.wait_started(sizes.backlog);
     table.ours(row, sizes.backlog as f64 / server.span_of_dispatch());
     table.note("peak MiB of a node, backlog", fleet.memory());

@@ -102,7 +102,9 @@ impl<'a> Raw<'a> {
                 while queue.recv_many(&mut waiting, BATCH).await > 0 {
                     let (guids, replies): (Vec<_>, Vec<_>) = waiting.drain(..).unzip();
                     session.insert(&guids, HOUR, 0).await;
-                    replies.into_iter().for_each(|reply| drop(reply.send(())));
+                    for reply in replies {
+                        let _ = reply.send(());
+                    }
                 }
             });
             callers.join_all().await;
