@@ -38,7 +38,7 @@ use window::{Ask, Window};
 const STORE_PAUSE: Duration = Duration::from_millis(50);
 const STORE_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// A queue whose limits in the fleet are used up rests at least so long.
-const HELD_MIN: Duration = Duration::from_millis(10);
+const HELD_MIN: Duration = Duration::from_millis(2);
 /// Pending jobs past their deadline that are ended at once.
 const EXPIRE_ROWS: usize = 1_000;
 

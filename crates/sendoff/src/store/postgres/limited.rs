@@ -245,7 +245,9 @@ mod tests {
     fn a_rate_lets_a_burst_pass_and_then_its_pace() {
         let second = Duration::from_secs(1);
         assert_eq!(passed(Rate { starts: 10, per: second.into(), burst: 3 }), 12);
-        assert_eq!(passed(Rate { starts: 300, per: second.into(), burst: 1 }), 300);
+        assert_eq!(passed(Rate { starts: 300, per: second.into(), burst: 3 }), 302);
+        // Without a burst to fall back on, who asks at each millisecond gets one at each fourth.
+        assert_eq!(passed(Rate { starts: 300, per: second.into(), burst: 1 }), 250);
         assert_eq!(passed(Rate { starts: 1, per: (60 * second).into(), burst: 1 }), 1);
     }
 
