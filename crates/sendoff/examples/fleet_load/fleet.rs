@@ -54,7 +54,14 @@ impl Fleet {
     }
 
     /// How many that are in all.
-    pub(crate) fn begin_submit(&mut self, way: &str, jobs: usize, due: u64, callers: usize, delay: u64) -> usize {
+    pub(crate) fn begin_submit(
+        &mut self,
+        way: &str,
+        jobs: usize,
+        due: u64,
+        callers: usize,
+        delay: u64,
+    ) -> usize {
         let each = jobs / self.nodes.len();
         self.tell(&format!("{way} {each} {due} {callers} {delay}"));
         each * self.nodes.len()

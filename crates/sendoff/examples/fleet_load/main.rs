@@ -1,7 +1,7 @@
 //! How fast a fleet on one PostgreSQL is, beside bare PostgreSQL with the same table, indexes and
 //! commits, all in one run.
 //!
-//! `cargo run --release --example fleet_load -- [--NAME VALUE]...`
+//! `cargo run --release -p sendoff --example fleet_load -- [--NAME VALUE]...`
 //!
 //! Starts a server of its own, or uses the empty database at `--url`. Each node is a process: this
 //! program again. Names and defaults: `jobs 60000` of each measurement but the backlog's, `backlog

@@ -21,12 +21,14 @@ const INSERT: &str = "INSERT INTO sendoff.job (state, lane, priority, delivery, 
     SELECT $3, 1, 0, 1, $3, $3, 5, $1, $2, $2, CASE WHEN $3 = 1 THEN $1 END, CASE WHEN $3 = 1 THEN 1 END,
         true, n.guid, n.request
     FROM unnest($4::uuid[], $5::text[]) AS n (guid, request) RETURNING id";
-const CLAIM: &str = "UPDATE sendoff.job SET state = 1, fence = fence + 1, attempt = attempt + 1, claimed_at = $1,
+const CLAIM: &str =
+    "UPDATE sendoff.job SET state = 1, fence = fence + 1, attempt = attempt + 1, claimed_at = $1,
         node = 1
     WHERE id = ANY (ARRAY(SELECT id FROM sendoff.job WHERE lane = 1 AND state = 0 AND NOT quarantined
         ORDER BY priority DESC, next_at, id LIMIT $2 FOR UPDATE SKIP LOCKED))
     RETURNING id, guid, request, fence";
-const STARTED: &str = "UPDATE sendoff.job SET state = 2, starting_at = queued_at + 1, started_at = $2, wait_us = 1,
+const STARTED: &str =
+    "UPDATE sendoff.job SET state = 2, starting_at = queued_at + 1, started_at = $2, wait_us = 1,
         ended_at = $2
     WHERE id = ANY ($1) AND state = 1 AND fence = 1";
 /// The order of an index is what matters, not what the planner believes of a table that is emptied
