@@ -1,10 +1,14 @@
 //! The stores that come with sendoff.
 
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod codes;
 pub mod memory;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod statements;
 pub mod transfer;
 
 pub use memory::MemoryStore;

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use tokio_postgres::{Row, types::Type};
 
 use super::{
-    call::Work,
+    call::{ClaimWithin, Work},
     rows::{self, job_id, row_id},
     sql::Sql,
     texts::Columns,
@@ -48,17 +48,12 @@ pub(super) async fn claim(tx: &Transaction<'_>, group: &mut [Work], calls: &[usi
                     Some(claimed) => ClaimVerdict::Claimed(Box::new(claimed)),
                     None => ClaimVerdict::Lost,
                 };
-                let mut verdicts: Vec<_> = call.input.0.iter().map(verdict).collect();
-                if is_mine(tx, &call.input.1) {
-                    let (wanted, by) = &call.input;
-                    replace(tx, wanted, by.now, &mut verdicts).await?;
-                }
-                call.set(verdicts);
+                call.set(call.input.0.iter().map(verdict).collect());
             }
             _ => {}
         }
     }
-    Ok(())
+    replace(tx, group, calls).await
 }
 
 pub(super) fn is_mine(tx: &Transaction<'_>, by: &Claim) -> bool {
@@ -119,29 +114,46 @@ pub(super) async fn claim_others(
     Ok(read(tx, &rows).await?.into_iter().filter_map(|(_, claimed)| claimed).collect())
 }
 
-/// Claims other due jobs of the lanes whose wanted ones were lost, and gives them in their place.
-pub(super) async fn replace(
-    tx: &Transaction<'_>,
-    wanted: &[Wanted],
+/// What the calls of a group have lost of one lane.
+struct Lost {
+    lane: Arc<Lane>,
+    /// The earliest of the calls' times: what is due then is due for all.
     now: Timestamp,
-    verdicts: &mut [ClaimVerdict],
-) -> Result<(), Stop> {
-    let mut lost: Vec<(&Arc<Lane>, Vec<usize>)> = Vec::new();
-    let mut places: HashMap<&Arc<Lane>, usize> = HashMap::new();
-    for (item, wanted) in wanted.iter().enumerate() {
-        if wanted.only || !matches!(verdicts[item], ClaimVerdict::Lost) {
+    places: Vec<(usize, usize)>,
+}
+
+/// Claims other due jobs of the lanes whose wanted ones were lost, and gives them in their place. One
+/// statement for each lane, however many calls: each walks past all that is locked.
+async fn replace(tx: &Transaction<'_>, group: &mut [Work], calls: &[usize]) -> Result<(), Stop> {
+    let mut lost: Vec<Lost> = Vec::new();
+    let mut known: HashMap<Arc<Lane>, usize> = HashMap::new();
+    for &call in calls {
+        let Work::ClaimWithin(ClaimWithin { input: (wanted, by), output: Some(Ok(verdicts)), .. }) =
+            &group[call]
+        else {
+            continue;
+        };
+        if !is_mine(tx, by) {
             continue;
         }
-        let place = *places.entry(&wanted.lane).or_insert_with(|| {
-            lost.push((&wanted.lane, Vec::new()));
-            lost.len() - 1
-        });
-        lost[place].1.push(item);
+        for (item, (wanted, verdict)) in wanted.iter().zip(verdicts).enumerate() {
+            if wanted.only || !matches!(verdict, ClaimVerdict::Lost) {
+                continue;
+            }
+            let place = *known.entry(wanted.lane.clone()).or_insert_with(|| {
+                lost.push(Lost { lane: wanted.lane.clone(), now: by.now, places: Vec::new() });
+                lost.len() - 1
+            });
+            lost[place].now = lost[place].now.min(by.now);
+            lost[place].places.push((call, item));
+        }
     }
-    for (lane, items) in lost {
-        let others = claim_others(tx, lane, now, items.len(), false).await?;
-        for (item, other) in items.into_iter().zip(others) {
-            verdicts[item] = ClaimVerdict::Claimed(Box::new(other));
+    for Lost { lane, now, places } in lost {
+        let others = claim_others(tx, &lane, now, places.len(), false).await?;
+        for ((call, item), other) in places.into_iter().zip(others) {
+            if let Work::ClaimWithin(ClaimWithin { output: Some(Ok(verdicts)), .. }) = &mut group[call] {
+                verdicts[item] = ClaimVerdict::Claimed(Box::new(other));
+            }
         }
     }
     Ok(())

@@ -25,28 +25,31 @@ use crate::{
 const FULL: Duration = Duration::from_millis(75);
 const PAUSED: Duration = Duration::from_secs(1);
 
-/// Which of the jobs that a call did not get are in queues with limits.
+/// Which calls did not get jobs that are in queues with limits.
 pub(super) async fn remain(
     tx: &Transaction<'_>,
     group: &[Work],
     calls: &[usize],
 ) -> Result<Vec<usize>, Stop> {
-    let mut remaining = Vec::new();
+    let mut remaining: Vec<(usize, Vec<&str>)> = Vec::new();
     for &call in calls {
         let Work::ClaimWithin(claim) = &group[call] else { continue };
         let Some(Ok(verdicts)) = &claim.output else { continue };
-        if !is_mine(tx, &claim.input.1) {
-            continue;
-        }
-        let mut queues: Vec<&str> =
-            lost(&claim.input.0, verdicts).into_iter().map(|(_, wanted)| &*wanted.lane.queue).collect();
-        queues.sort_unstable();
-        queues.dedup();
-        if !queues.is_empty() && !tx.rows(Sql::Limited, &[(&queues, Type::TEXT_ARRAY)]).await?.is_empty() {
-            remaining.push(call);
+        if is_mine(tx, &claim.input.1) {
+            let lost = lost(&claim.input.0, verdicts);
+            remaining.push((call, lost.into_iter().map(|(_, wanted)| &*wanted.lane.queue).collect()));
         }
     }
-    Ok(remaining)
+    let mut queues: Vec<&str> = remaining.iter().flat_map(|(_, queues)| queues).copied().collect();
+    queues.sort_unstable();
+    queues.dedup();
+    if queues.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = tx.rows(Sql::Limited, &[(&queues, Type::TEXT_ARRAY)]).await?;
+    let limited: Vec<&str> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    remaining.retain(|(_, queues)| queues.iter().any(|queue| limited.contains(queue)));
+    Ok(remaining.into_iter().map(|(call, _)| call).collect())
 }
 
 fn lost<'w>(wanted: &'w [Wanted], verdicts: &[ClaimVerdict]) -> Vec<(usize, &'w Wanted)> {

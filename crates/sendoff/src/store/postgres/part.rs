@@ -52,6 +52,10 @@ pub(super) struct Part {
     /// Writes called and not answered yet.
     waiting: Arc<AtomicU64>,
     writes: Arc<AtomicU64>,
+    #[cfg_attr(
+        not(feature = "testing"),
+        expect(dead_code, reason = "only a crash does not let it end by itself")
+    )]
     writer: AbortHandle,
     upkeep: AbortHandle,
 }

@@ -8,6 +8,8 @@ use tokio_postgres::{Row, types::FromSqlOwned};
 use uuid::Uuid;
 
 use super::texts::Known;
+use crate::store::codes::{self, CLASSES};
+pub(super) use crate::store::codes::{job_id, row_id};
 use crate::{
     guid::Guid,
     job::{
@@ -18,45 +20,16 @@ use crate::{
     time::Timestamp,
 };
 
-/// In the order of their codes.
-const CLASSES: [ErrorClass; 6] = [
-    ErrorClass::Permanent,
-    ErrorClass::NotStarted,
-    ErrorClass::Ambiguous,
-    ErrorClass::Pressure,
-    ErrorClass::Crash,
-    ErrorClass::Poison,
-];
-
-pub(super) const fn class_code(class: ErrorClass) -> i16 {
-    match class {
-        ErrorClass::Permanent => 0,
-        ErrorClass::NotStarted => 1,
-        ErrorClass::Ambiguous => 2,
-        ErrorClass::Pressure => 3,
-        ErrorClass::Crash => 4,
-        ErrorClass::Poison => 5,
-    }
+pub(super) fn class_code(class: ErrorClass) -> i16 {
+    i16::from(codes::class_code(class))
 }
 
-pub(super) const fn delivery_code(delivery: Delivery) -> i16 {
-    match delivery {
-        Delivery::AtMostOnce => 0,
-        Delivery::AtLeastOnce => 1,
-    }
+pub(super) fn delivery_code(delivery: Delivery) -> i16 {
+    i16::from(codes::delivery_code(delivery))
 }
 
 pub(super) fn state_code(state: State) -> i16 {
     i16::from(state.code())
-}
-
-/// Ids count up from 1 and stay within what PostgreSQL and this can both hold.
-pub(super) const fn row_id(id: JobId) -> i64 {
-    id.0.cast_signed()
-}
-
-pub(super) const fn job_id(row: i64) -> JobId {
-    JobId(row.cast_unsigned())
 }
 
 pub(super) fn guid_of(uuid: Uuid) -> Guid {

@@ -88,6 +88,9 @@ impl Writer {
                 },
             };
             let mut group = Vec::new();
+            // Whoever is about to read waits a little longer than for what was written before it: ending
+            // the group there would give each write a commit of its own where readers are many.
+            let mut readers = Vec::new();
             let (mut rows, mut bytes) = (0_usize, 0_usize);
             let mut message = Some(first);
             let mut yields = 0;
@@ -107,10 +110,7 @@ impl Writer {
                         group.push(*work);
                     }
                     Message::Written(told) if group.is_empty() => drop(told.send(())),
-                    written @ Message::Written(_) => {
-                        self.next.push_front(written);
-                        break;
-                    }
+                    Message::Written(told) => readers.push(told),
                 }
                 let room = rows < GROUP_ROWS && bytes < GROUP_BYTES;
                 message = if room { self.taken() } else { None };
@@ -125,6 +125,10 @@ impl Writer {
             last = group.len();
             if !group.is_empty() {
                 self.group(group).await;
+            }
+            for told in readers {
+                // Who asked may have gone.
+                let _ = told.send(());
             }
         }
     }

@@ -1,26 +1,7 @@
 //! Mistakes to plant in the statements, so that it can be seen that the conformance suite finds them.
 
-/// A deliberate mistake: in the statement of this name, the first `from` becomes `to`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fault {
-    /// What goes wrong.
-    pub name: &'static str,
-    /// The statement's name.
-    pub statement: &'static str,
-    /// Part of its text.
-    pub from: &'static str,
-    /// What stands there instead.
-    pub to: &'static str,
-}
-
-macro_rules! faults {
-    ($($name:literal: $statement:ident $from:literal => $to:literal;)*) => {
-        /// Each of these must make the conformance suite fail.
-        pub const FAULTS: &[Fault] = &[$(
-            Fault { name: $name, statement: stringify!($statement), from: $from, to: $to },
-        )*];
-    };
-}
+pub use crate::store::statements::Fault;
+use crate::store::statements::faults;
 
 faults! {
     "a claim takes a job in any state": Claim "AND state = 0" => "";

@@ -10,51 +10,14 @@ use super::{
     grants::Grants,
     lanes::{Actors, Lanes},
 };
+use crate::store::codes::CLASSES;
+pub(super) use crate::store::codes::{class_code, delivery_code, job_id, row_id};
 use crate::{
     guid::Guid,
-    job::{
-        Delivery, ErrorClass, Grant, Header, Job, JobId, JobRecord, Lane, LastError, Receipt, read_labels,
-    },
+    job::{Delivery, Grant, Header, Job, JobRecord, Lane, LastError, Receipt, read_labels},
     state::{POISON_CRASHES, State},
     time::Timestamp,
 };
-
-/// In the order of their codes.
-const CLASSES: [ErrorClass; 6] = [
-    ErrorClass::Permanent,
-    ErrorClass::NotStarted,
-    ErrorClass::Ambiguous,
-    ErrorClass::Pressure,
-    ErrorClass::Crash,
-    ErrorClass::Poison,
-];
-
-pub(super) const fn class_code(class: ErrorClass) -> u8 {
-    match class {
-        ErrorClass::Permanent => 0,
-        ErrorClass::NotStarted => 1,
-        ErrorClass::Ambiguous => 2,
-        ErrorClass::Pressure => 3,
-        ErrorClass::Crash => 4,
-        ErrorClass::Poison => 5,
-    }
-}
-
-pub(super) const fn delivery_code(delivery: Delivery) -> u8 {
-    match delivery {
-        Delivery::AtMostOnce => 0,
-        Delivery::AtLeastOnce => 1,
-    }
-}
-
-/// Ids count up from 1 and stay within what SQLite and this can both hold.
-pub(super) const fn row_id(id: JobId) -> i64 {
-    id.0.cast_signed()
-}
-
-pub(super) const fn job_id(row: i64) -> JobId {
-    JobId(row.cast_unsigned())
-}
 
 /// A job as a claim reads it.
 pub(super) struct Kept {

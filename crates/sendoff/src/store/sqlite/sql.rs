@@ -1,15 +1,13 @@
 //! The statements, by name. Each transition is one guarded update that repeats
 //! [`Life::apply`](crate::state::Life::apply): where its guard does not hold, no row changes.
 
-use std::{
-    borrow::Cow,
-    ops::{Index, IndexMut},
-};
+use std::ops::{Index, IndexMut};
 
 use rusqlite::{Connection, Statement};
 
 #[cfg(feature = "testing")]
 use super::faults::Fault;
+use crate::store::statements;
 
 macro_rules! statements {
     ($($name:ident: $text:expr;)*) => {
@@ -231,25 +229,22 @@ statements! {
 }
 
 /// The texts in use: those above, but for planted faults.
-pub(super) struct Texts(Vec<Cow<'static, str>>);
+pub(super) struct Texts(statements::Texts);
 
 impl Texts {
     pub(super) fn new() -> Self {
-        Self(TEXTS.iter().map(|(_, text)| Cow::Borrowed(*text)).collect())
+        Self(statements::Texts::of(TEXTS))
     }
 
     /// # Panics
     /// If the fault names no statement, or its text is not found there.
     #[cfg(feature = "testing")]
     pub(super) fn plant(&mut self, fault: &Fault) {
-        let place = TEXTS.iter().position(|(name, _)| *name == fault.statement);
-        let text = &mut self.0[place.unwrap_or_else(|| panic!("no statement {:?}", fault.statement))];
-        assert!(text.contains(fault.from), "{:?} is not in {text:?}", fault.from);
-        *text = Cow::Owned(text.replacen(fault.from, fault.to, 1));
+        self.0.plant(fault);
     }
 
     pub(super) fn text(&self, name: Sql) -> &str {
-        &self.0[name as usize]
+        self.0.at(name as usize)
     }
 }
 
