@@ -89,6 +89,15 @@ impl Among {
         self.leases.remove(&claimed.id).filter(|(fence, _)| *fence == claimed.fence).map(|(_, lease)| lease)
     }
 
+    /// Attempts that are over; one that was given back before it was begun has taken no lease.
+    pub(super) fn forget_leases(&mut self, settlements: &[Settlement]) {
+        for Settlement { id, fence, .. } in settlements {
+            if self.leases.get(id).is_some_and(|(of, _)| of == fence) {
+                self.leases.remove(id);
+            }
+        }
+    }
+
     /// This node begins to change a queue's limits, or has ended to.
     pub(super) fn limits_change(&mut self) {
         self.changes += 1;
