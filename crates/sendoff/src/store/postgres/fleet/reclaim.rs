@@ -108,8 +108,7 @@ async fn round(ask: Ask<'_>, now: Timestamp) -> Answer<usize> {
 /// After an error the connection is in that transaction still, and of no more use.
 pub(super) async fn forget(ask: Ask<'_>) -> Answer<()> {
     let begin = format!("{}; {BY_INDEX}", ask.texts.text(Sql::Begin));
-    let (begun, dead) =
-        tokio::join!(biased; ask.client.batch_execute(&begin), ask.rows(Sql::DeadNodes, &[]));
+    let (begun, dead) = tokio::join!(biased; ask.client.batch_execute(&begin), ask.rows(Sql::DeadNodes, &[]));
     begun?;
     let unclaimed: Vec<i64> = dead?.iter().map(|row| row.try_get(0)).collect::<Answer<_>>()?;
     if !unclaimed.is_empty() {
