@@ -355,7 +355,7 @@ async fn what_differs_is_named_and_what_went_on_is_not() {
     sql(
         &url,
         "INSERT INTO sendoff.node_name (name) VALUES ('n');
-         UPDATE sendoff.job SET state = 1, fence = 1, attempt = 1, claimed_at = 5, node = (SELECT max(id) FROM sendoff.node_name)
+         UPDATE sendoff.job SET state = 1, fence = 1, attempt = 1, claimed_at = 5, node = (SELECT id FROM sendoff.node_name WHERE name = 'n')
              WHERE id = 14;
          UPDATE sendoff.job SET state = 4, ended_at = 5 WHERE id = 15;
          UPDATE sendoff.job SET run_at = 77, next_at = 77 WHERE id = 16;

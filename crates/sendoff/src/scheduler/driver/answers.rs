@@ -98,6 +98,9 @@ impl Driver {
             Answer::Settled(settlements, result) => {
                 let event = match passable(result)? {
                     Ok(verdicts) => {
+                        if let Some(among) = &mut self.among {
+                            among.forget_leases(&settlements);
+                        }
                         self.announce_settled(&settlements, &verdicts);
                         Event::Settled { settlements, verdicts }
                     }

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
+    time::Duration,
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
@@ -21,6 +22,9 @@ use crate::{
 pub(super) type CallKey = u64;
 /// An attempt: row and fence.
 type AttemptKey = (JobId, u32);
+
+/// How long to go at most without asking what is starting in this node's name.
+const STRAYS: Duration = Duration::from_secs(30);
 
 /// See the module.
 pub(super) struct Among {
@@ -42,6 +46,8 @@ pub(super) struct Among {
 struct Strays {
     wanted: bool,
     asked: bool,
+    /// When it was last asked for.
+    last: Duration,
     /// What the store named, and the calls under way then: their answers may name the same.
     found: Option<(Vec<AttemptKey>, BTreeSet<CallKey>)>,
 }
@@ -81,6 +87,15 @@ impl Among {
 
     pub(super) fn take_lease(&mut self, claimed: &Claimed) -> Option<Arc<Lease>> {
         self.leases.remove(&claimed.id).filter(|(fence, _)| *fence == claimed.fence).map(|(_, lease)| lease)
+    }
+
+    /// Attempts that are over; one that was given back before it was begun has taken no lease.
+    pub(super) fn forget_leases(&mut self, settlements: &[Settlement]) {
+        for Settlement { id, fence, .. } in settlements {
+            if self.leases.get(id).is_some_and(|(of, _)| of == fence) {
+                self.leases.remove(id);
+            }
+        }
     }
 
     /// This node begins to change a queue's limits, or has ended to.
@@ -146,6 +161,12 @@ impl Driver {
 
     /// It is time to look for what other nodes did.
     pub(super) fn read_queues(&mut self) {
+        let now = self.shared.clock.elapsed();
+        if let Some(among) = &mut self.among {
+            // However often it was asked after an answer was lost: the database may go through with a
+            // commit long after its connection was given up, as when that waits for a standby.
+            among.strays.wanted |= now.saturating_sub(among.strays.last) >= STRAYS;
+        }
         self.look_for_strays();
         let changes = self.among.as_ref().map_or(0, |among| among.changes);
         self.call("queues", |store| store.queues(), move |result| Answer::Queues(result, changes));
@@ -182,11 +203,13 @@ impl Driver {
                 self.call("settle", |store| store.settle(strays, next_at), Answer::StraysReleased);
             }
         }
+        let now = self.shared.clock.elapsed();
         let Some(among) = &mut self.among else { return };
         let strays = &mut among.strays;
         if strays.wanted && !strays.asked && strays.found.is_none() {
             strays.wanted = false;
             strays.asked = true;
+            strays.last = now;
             let fleet = among.fleet.clone();
             self.call("mine", |_| fleet.mine(), Answer::Mine);
         }

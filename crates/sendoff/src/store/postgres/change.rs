@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use tokio_postgres::{Row, types::Type};
@@ -26,6 +27,8 @@ use crate::{
     time::Timestamp,
 };
 
+/// When to look again at jobs past their deadline that somebody else holds.
+const HELD: Duration = Duration::from_millis(250);
 /// How often a cancel looks again at jobs that went back to pending meanwhile.
 const ROUNDS: usize = 8;
 
@@ -170,8 +173,8 @@ async fn changed(tx: &Transaction<'_>, guid: Uuid, applied: bool) -> Result<Opti
     Ok(Some(Changed { applied, header, record }))
 }
 
-async fn expire(tx: &Transaction<'_>, limit: usize, now: Timestamp) -> Result<Expired, Stop> {
-    let (now, limit) = (now.as_micros(), i64::try_from(limit).unwrap_or(i64::MAX));
+async fn expire(tx: &Transaction<'_>, most: usize, at: Timestamp) -> Result<Expired, Stop> {
+    let (now, limit) = (at.as_micros(), i64::try_from(most).unwrap_or(i64::MAX));
     let past = [(&now as _, Type::INT8), (&limit as _, Type::INT8)];
     let (rows, next) = tokio::join!(biased; tx.rows(Sql::Expire, &past), tx.rows(Sql::NextDeadline, &[]));
     let rows = rows?;
@@ -189,6 +192,9 @@ async fn expire(tx: &Transaction<'_>, limit: usize, now: Timestamp) -> Result<Ex
         Some(row) => row.try_get::<_, Option<i64>>(0)?.and_then(Timestamp::from_micros),
         None => None,
     };
+    // What is past and was left is locked by another node, perhaps for long: no use asking at once.
+    let held = |next: &Timestamp| *next <= at && rows.len() < most;
+    let next = next.map(|next| if held(&next) { at.saturating_add(HELD) } else { next });
     Ok(Expired { ended, next })
 }
 

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::{
     ask::Answer,
     call::{Insert, Work},
+    failure::commit_unknown,
     rows::{delivery_code, guid_of, job_id, uuid_of},
     sql::Sql,
     texts::Ids,
@@ -58,20 +59,22 @@ pub(super) async fn prepare(tx: &Transaction<'_>, group: &mut [Work]) -> Answer<
 }
 
 fn refusal(tx: &Transaction<'_>, call: &Insert) -> Option<Error> {
+    // What an earlier try may have done cannot be refused any more.
+    let refused = |err| if tx.repeated { commit_unknown() } else { err };
     for (item, NewJob { job, claim }) in call.input.jobs.iter().enumerate() {
         if let Some(field) = has_nul(job) {
             let words = format!("{field}: PostgreSQL cannot store the character U+0000; leave it out");
             return Some(Error::invalid(words).of_item(item));
         }
         if job.delivery == Delivery::AtMostOnce && tx.shared.refuses_at_most_once() {
-            return Some(Error::new(
+            return Some(refused(Error::new(
                 ErrorKind::Unavailable,
                 "at_most_once jobs are refused: a failover of the database may forget what it acknowledged; \
                  make a standby synchronous (synchronous_standby_names), or set allow_async_failover",
-            ));
+            )));
         }
         if claim.as_ref().is_some_and(|node| node != tx.me.lease.node()) {
-            return Some(lease_ran_out());
+            return Some(refused(lease_ran_out()));
         }
     }
     None
@@ -303,7 +306,7 @@ async fn judge(
                 {
                     // The earlier try was done, and only its answer was lost.
                     if new.claim.is_some() && !holder.mine {
-                        return Err(Stop::Refused(super::failure::commit_unknown()));
+                        return Err(Stop::Refused(commit_unknown()));
                     }
                     credited = Some(holder.id);
                     Inserted::Created(holder.id)

@@ -367,7 +367,10 @@ statements! {
     ForgetQueueLimits: "DELETE FROM sendoff.queue_limits WHERE queue = $1";
 
     // Nodes.
-    Register: concat!("WITH named AS (INSERT INTO sendoff.node_name (name) VALUES ($1) RETURNING id)
+    // A number that nobody had, also in a database that forgot some: a sequence would give those again
+    // after a failover or a restore, and two living nodes would go by one number.
+    Register: concat!("WITH named AS (INSERT INTO sendoff.node_name (id, name) OVERRIDING SYSTEM VALUE
+                   SELECT (1 + random() * 4611686018427387904)::bigint, $1 RETURNING id)
                INSERT INTO sendoff.node
                    (id, host, pid, boot_id, pid_namespace, pid_started, version, queues)
                SELECT id, $2, $3, $4, $5, $6, $7, $8 FROM named
@@ -410,7 +413,7 @@ statements! {
     Nodes: concat!("SELECT n.id, m.name, n.host, n.pid, n.version, ", micros!("n.started_at"), ", ",
             micros!("n.beat_at"), ", ", database_now!(), " - ", micros!("n.beat_at"), ", n.dead_at IS NOT NULL,
                 n.in_flight, n.queues
-            FROM sendoff.node n JOIN sendoff.node_name m ON m.id = n.id ORDER BY n.id");
+            FROM sendoff.node n JOIN sendoff.node_name m ON m.id = n.id ORDER BY n.started_at, n.id");
     Listen: "LISTEN sendoff";
     Notify: "SELECT pg_notify('sendoff', $1)";
 

@@ -155,8 +155,10 @@ impl Writer {
 
     async fn group(&mut self, group: Vec<Work>) {
         // If one of them is to blame, each by itself.
-        for work in self.attempt(group).await.unwrap_or_default() {
-            self.attempt(vec![work]).await;
+        if let Some((group, repeated)) = self.attempt(group, false).await {
+            for work in group {
+                self.attempt(vec![work], repeated).await;
+            }
         }
     }
 
@@ -172,9 +174,10 @@ impl Writer {
         }
     }
 
-    /// Runs a group to its end and answers it, or gives it back to be run one by one.
-    async fn attempt(&mut self, mut group: Vec<Work>) -> Option<Vec<Work>> {
-        let (mut lost, mut deadlocks, mut repeated) = (0, 0, false);
+    /// Runs a group to its end and answers it, or gives it back to be run one by one. `repeated`: an
+    /// earlier try may have been done.
+    async fn attempt(&mut self, mut group: Vec<Work>, mut repeated: bool) -> Option<(Vec<Work>, bool)> {
+        let (mut lost, mut deadlocks) = (0, 0);
         loop {
             let client = match self.link.client().await {
                 Ok(client) => client,
@@ -239,9 +242,14 @@ impl Writer {
             self.roll_back(&client).await;
             match (failure, stop) {
                 (Failure::Again, _) if deadlocks < DEADLOCKS => deadlocks += 1,
-                (_, _) if group.len() > 1 => return Some(group),
+                (_, _) if group.len() > 1 => return Some((group, repeated)),
                 (_, Some(Stop::Undo)) => {
                     self.answer(group, None);
+                    return None;
+                }
+                // Not that nothing was done: the earlier try may have been.
+                (_, Some(Stop::Refused(_) | Stop::Failed(_))) if repeated => {
+                    self.answer(group, Some(&commit_unknown()));
                     return None;
                 }
                 (_, Some(Stop::Refused(err))) => {
@@ -252,7 +260,7 @@ impl Writer {
                     self.answer(group, Some(&failure.error(&err)));
                     return None;
                 }
-                (_, None) => return Some(group),
+                (_, None) => return Some((group, repeated)),
             }
         }
     }

@@ -101,12 +101,18 @@ async fn round(ask: Ask<'_>, now: Timestamp) -> Answer<usize> {
 /// Deletes dead nodes that have nothing left `starting`.
 ///
 /// A claim that saw its node alive holds the node's row until it has committed. So a row that can
-/// be locked after it was marked as dead gets no more jobs, and what is counted after that is all.
+/// be locked after it was marked as dead gets no more jobs while it stays locked, and what is counted
+/// meanwhile is all. It must stay so until the row is deleted: a claim whose statement began before
+/// the mark still sees the node alive, and could lock the row between the two statements.
+///
+/// After an error the connection is in that transaction still, and of no more use.
 pub(super) async fn forget(ask: Ask<'_>) -> Answer<()> {
-    let unclaimed: Vec<i64> =
-        ask.rows(Sql::DeadNodes, &[]).await?.iter().map(|row| row.try_get(0)).collect::<Answer<_>>()?;
+    let begin = format!("{}; {BY_INDEX}", ask.texts.text(Sql::Begin));
+    let (begun, dead) = tokio::join!(biased; ask.client.batch_execute(&begin), ask.rows(Sql::DeadNodes, &[]));
+    begun?;
+    let unclaimed: Vec<i64> = dead?.iter().map(|row| row.try_get(0)).collect::<Answer<_>>()?;
     if !unclaimed.is_empty() {
         ask.rows(Sql::ForgetNodes, &[(&unclaimed, Type::INT8_ARRAY)]).await?;
     }
-    Ok(())
+    ask.client.batch_execute(ask.texts.text(Sql::Commit)).await
 }
