@@ -18,6 +18,8 @@ use crate::{
 const THROTTLE: Duration = Duration::from_millis(100);
 /// All nodes hear a hint at the same moment; up to so many milliseconds spread them out.
 const SPREAD: u64 = 20;
+/// The engine is woken for hints no more often than this.
+const REST: Duration = Duration::from_millis(100);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -36,6 +38,8 @@ async fn pass_on(shared: &Shared, heard: &Notify) {
         heard.notified().await;
         time::sleep(Duration::from_millis(fastrand::u64(..=SPREAD))).await;
         shared.wakes.wake(Wake::Hint);
+        // However many nodes hint: a look reads some thousand rows.
+        time::sleep(REST).await;
     }
 }
 
