@@ -163,7 +163,8 @@ async fn a_process_of_this_machine_that_has_ended_is_dead_at_once() {
     };
     server.sql_in(&name, &copied(pid, "'elsewhere'")).unwrap();
     server.sql_in(&name, &copied(pid, "boot_id")).unwrap();
-    server.sql_in(&name, "UPDATE sendoff.job SET node = (SELECT max(id) FROM sendoff.node)").unwrap();
+    let its = format!("(SELECT id FROM sendoff.node WHERE pid = {pid} AND boot_id <> 'elsewhere')");
+    server.sql_in(&name, &format!("UPDATE sendoff.job SET node = {its}")).unwrap();
     // The first heartbeat of whoever comes next sees it.
     let (_second, fleet) = open(&url, Rehearsal { certain_death: true, ..unhurried }).await;
     until!("its job is taken back", record(&living, 1).await.state == State::Pending);
