@@ -158,7 +158,7 @@ async fn a_process_of_this_machine_that_has_ended_is_dead_at_once() {
             "WITH named AS (INSERT INTO sendoff.node_name (name) VALUES ('gone') RETURNING id)
              INSERT INTO sendoff.node (id, host, pid, boot_id, pid_namespace, pid_started, version)
              SELECT named.id, host, {pid}, {boot}, pid_namespace, pid_started, version
-             FROM sendoff.node, named ORDER BY node.id LIMIT 1"
+             FROM sendoff.node, named ORDER BY node.started_at LIMIT 1"
         )
     };
     server.sql_in(&name, &copied(pid, "'elsewhere'")).unwrap();
