@@ -212,7 +212,8 @@ impl Server {
 
     pub(crate) fn launch(&self) -> Result<()> {
         let mut process = self.process();
-        let pid = process.watchdog.start_server(&self.installation.program("postgres"))?;
+        let data = self.data().to_string_lossy().into_owned();
+        let pid = process.watchdog.start_server(&self.installation.program("postgres"), &["-D", &data])?;
         process.pid = Some(pid);
         let ready = processes::wait_for("a server to answer", || match self.session("postgres") {
             Ok(_) => Ok(Some(())),

@@ -19,7 +19,7 @@ use crate::{
 /// file names.
 const SCRIPT: &str = r#"
 trap '' PIPE
-directory=$1 pid=
+directory=$1 pid= stop=QUIT
 ended() {
     wait "$pid"
     pid=
@@ -32,7 +32,7 @@ while IFS= read -r line; do
     echo "$? $pid"
 done
 if [ -n "$pid" ]; then
-    while kill -QUIT "$pid" && kill -CONT "$pid"; do sleep 0.1; done &
+    while kill "-$stop" "$pid" && kill -CONT "$pid"; do sleep 0.1; done &
     stopper=$!
     ended
     kill "$stopper"
@@ -71,13 +71,7 @@ impl Watchdog {
 
     /// Runs a program to its end; what it says goes to the server's log.
     pub(crate) fn run(&mut self, program: &Path, arguments: &[&str]) -> Result<()> {
-        let mut line = quoted(program.as_os_str().to_string_lossy().as_ref());
-        for argument in arguments {
-            line.push(' ');
-            line.push_str(&quoted(argument));
-        }
-        line.push_str(&self.to_log());
-        match self.tell(&line)? {
+        match self.tell(&self.line(program, arguments))? {
             (0, _) => Ok(()),
             (status, _) => {
                 let (program, log) = (program.display(), log(&self.directory));
@@ -87,14 +81,14 @@ impl Watchdog {
     }
 
     /// Starts the server in the background; the answer is its process id.
-    pub(crate) fn start_server(&mut self, postgres: &Path) -> Result<u32> {
-        let line = format!(
-            "{} -D {}{} & pid=$!",
-            quoted(&postgres.to_string_lossy()),
-            quoted(&self.directory.join("data").to_string_lossy()),
-            self.to_log(),
-        );
+    pub(crate) fn start_server(&mut self, program: &Path, arguments: &[&str]) -> Result<u32> {
+        let line = self.line(program, arguments) + " & pid=$!";
         self.tell(&line)?.1.ok_or_else(|| Error::new("the watchdog did not say the server's process id"))
+    }
+
+    /// The signal that ends the server, instead of QUIT.
+    pub(crate) fn stop_by(&mut self, signal: &str) -> Result<()> {
+        self.tell(&format!("stop={signal}")).map(drop)
     }
 
     /// Takes note that the server has ended. Until then its process id cannot become another's.
@@ -102,8 +96,15 @@ impl Watchdog {
         self.tell("ended").map(drop)
     }
 
-    fn to_log(&self) -> String {
-        format!(" >>{} 2>&1 </dev/null", quoted(&self.directory.join("log").to_string_lossy()))
+    /// A command whose output goes to the server's log.
+    fn line(&self, program: &Path, arguments: &[&str]) -> String {
+        let mut line = quoted(&program.to_string_lossy());
+        for argument in arguments {
+            line.push(' ');
+            line.push_str(&quoted(argument));
+        }
+        let log = self.directory.join("log");
+        line + &format!(" >>{} 2>&1 </dev/null", quoted(&log.to_string_lossy()))
     }
 
     fn tell(&mut self, line: &str) -> Result<(i32, Option<u32>)> {

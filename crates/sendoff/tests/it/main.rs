@@ -10,6 +10,8 @@ mod migration;
 #[cfg(feature = "postgres")]
 mod postgres_fleet;
 #[cfg(feature = "postgres")]
+mod postgres_pooler;
+#[cfg(feature = "postgres")]
 mod postgres_store;
 #[cfg(feature = "postgres")]
 mod postgres_writer;

@@ -14,8 +14,11 @@ use sendoff::{
 };
 
 /// A database of its own for each store.
-struct OnServer {
-    fault: Option<Fault>,
+#[derive(Default)]
+pub(super) struct OnServer {
+    pub(super) fault: Option<Fault>,
+    /// Stands between.
+    pub(super) pooler: Option<testpg::Pooler>,
 }
 
 struct Opened {
@@ -45,7 +48,10 @@ impl Opened {
 impl Factory for OnServer {
     fn open(&self) -> BoxFuture<'_, Box<dyn Subject>> {
         async {
-            let url = testpg::shared().new_database().expect("a database");
+            let mut url = testpg::shared().new_database().expect("a database");
+            if let Some(pooler) = &self.pooler {
+                url = pooler.url(url.rsplit('/').next().expect("a name"));
+            }
             let mut opened = Opened { store: None, url, fault: self.fault };
             opened.open().await;
             Box::new(opened) as _
@@ -71,7 +77,7 @@ impl Subject for Opened {
 #[tokio::test]
 async fn the_postgres_store_conforms() {
     if testpg::wanted() {
-        exercise(&OnServer { fault: None }).await;
+        exercise(&OnServer::default()).await;
     }
 }
 
@@ -90,7 +96,7 @@ fn each_planted_fault_is_found() {
                 let runtime =
                     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
                 for fault in FAULTS.iter().skip(first).step_by(THREADS) {
-                    let store = OnServer { fault: Some(*fault) };
+                    let store = OnServer { fault: Some(*fault), pooler: None };
                     match runtime.block_on(first_failure(&store)) {
                         Some(failure) => println!("{} is found by {}", fault.name, failure.case),
                         None => missed.lock().expect("no panic").push(fault.name),
