@@ -8,6 +8,8 @@ mod memory_store;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 mod migration;
 #[cfg(feature = "postgres")]
+mod postgres_away;
+#[cfg(feature = "postgres")]
 mod postgres_fleet;
 #[cfg(feature = "postgres")]
 mod postgres_pooler;

@@ -18,17 +18,17 @@ use sendoff::{
 };
 use testpg::Proxy;
 
-fn options() -> PostgresOptions {
+pub(super) fn options() -> PostgresOptions {
     let rehearsal = Rehearsal { reclaims: false, certain_death: false, ..Rehearsal::default() };
     PostgresOptions { hints: false, rehearsal, ..PostgresOptions::default() }
 }
 
-async fn connect(url: &str) -> PostgresStore {
+pub(super) async fn connect(url: &str) -> PostgresStore {
     PostgresStore::connect(url, options()).await.expect("it connects")
 }
 
 /// A new database behind a network that can fail, and its name.
-fn behind_proxy() -> (Proxy, String, String) {
+pub(super) fn behind_proxy() -> (Proxy, String, String) {
     let server = testpg::shared();
     let url = server.new_database().expect("a database");
     let database = url.rsplit('/').next().expect("a path").split('?').next().expect("a name").to_owned();
@@ -37,12 +37,16 @@ fn behind_proxy() -> (Proxy, String, String) {
     (proxy, through, database)
 }
 
-fn batch(jobs: impl IntoIterator<Item = Job>, claim: Option<&Arc<str>>, atomic: bool) -> InsertBatch {
+pub(super) fn batch(
+    jobs: impl IntoIterator<Item = Job>,
+    claim: Option<&Arc<str>>,
+    atomic: bool,
+) -> InsertBatch {
     let jobs = jobs.into_iter().map(|job| NewJob { job: Arc::new(job), claim: claim.cloned() }).collect();
     InsertBatch { jobs, atomic, bookmark: None, now: at(1) }
 }
 
-fn created(verdicts: &[Inserted]) -> Vec<JobId> {
+pub(super) fn created(verdicts: &[Inserted]) -> Vec<JobId> {
     let id = |verdict: &Inserted| match verdict {
         Inserted::Created(id) => *id,
         other => panic!("{other:?}"),
