@@ -4,9 +4,12 @@ mod access;
 mod api;
 mod args;
 mod backup;
+mod bench;
 mod client;
 mod config;
 mod failure;
+#[cfg(test)]
+mod fuzz;
 mod generate;
 mod log;
 mod migrate;
@@ -29,6 +32,7 @@ fn main() -> ExitCode {
         Command::Sink(args) => args.output.json,
         Command::Backup(args) => args.output.json,
         Command::Migrate(args) => args.output.json,
+        Command::Bench(args) => args.output.json,
         Command::Serve(args) => args.output.json,
         Command::Config(args) => match &args.command {
             ConfigCommand::Check(args) => args.output.json,
@@ -61,7 +65,11 @@ fn execute(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Run(args) => on_runtime(run::run(args)),
         Command::Backup(args) => backup::run(&args),
         Command::Migrate(args) => on_runtime(migrate::run(args)),
-        Command::Serve(args) => on_runtime(serve::run(args)),
+        Command::Bench(args) => match &args.part {
+            Some(order) => bench::run_part(order),
+            None => on_runtime(bench::run(args)),
+        },
+        Command::Serve(args) => serve::check_resources().and_then(|()| on_runtime(serve::run(args))),
         Command::Config(args) => match &args.command {
             ConfigCommand::Check(args) => config::check(args),
             ConfigCommand::Show(args) => config::show(args),

@@ -47,6 +47,12 @@
 //!
 //! Linux only for now: alarms are timerfds, processes are watched by pidfds.
 
+#[doc(hidden)]
+#[macro_use]
+pub mod crash;
+#[macro_use]
+mod mutant;
+
 mod dispatcher;
 pub mod error;
 mod guid;

@@ -27,7 +27,7 @@ impl Notice {
     pub(crate) fn of(record: &JobRecord, at: Timestamp) -> Self {
         Self {
             guid: record.guid,
-            queue: record.queue.as_str().into(),
+            queue: record.queue.clone(),
             state: record.state,
             attempt: record.attempt,
             at,

@@ -94,7 +94,12 @@ impl Tokens {
             Err(err) if err.kind() == ErrorKind::NotFound => return Ok(Self::default()),
             Err(err) => return Err(failed(path, "cannot be read", &err)),
         };
-        let tokens: Self = toml::from_str(&text).map_err(|err| {
+        Self::parse(path, &text)
+    }
+
+    /// Reads a file's text.
+    pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, Failure> {
+        let tokens: Self = toml::from_str(text).map_err(|err| {
             // Its own words would quote the file.
             failed(path, "is no file of tokens", &err.message())
         })?;

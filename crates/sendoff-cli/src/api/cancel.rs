@@ -112,6 +112,7 @@ pub(crate) async fn one(api: Arc<Api>, call: Call) -> Answered {
         CancelVerdict::NotFound => "not_found",
     };
     tracing::info!(target: "audit", who = %call.who.name, action = "cancel", %guid, outcome);
+    sendoff::crash_point!(CancelBeforeReply);
     match verdict {
         CancelVerdict::Cancelled { record, .. } => {
             let maybe_started = record.possible_duplicate;
@@ -150,6 +151,7 @@ pub(crate) async fn many(api: Arc<Api>, call: Call) -> Answered {
     let sweep = Sweep::new(&api, filter, which.cursor.as_deref())?;
     let counts = sweep.run().await?;
     audit(&call.who.name, "cancel_many", None, &counts);
+    sendoff::crash_point!(BulkCancelBeforeReply);
     json(StatusCode::OK, &counts)
 }
 
@@ -238,6 +240,7 @@ impl<'a> Sweep<'a> {
             .collect();
         if !guids.is_empty() {
             self.cancel(guids).await?;
+            sendoff::crash_point!(BulkCancelAfterChunk);
         }
         self.after = page.next.filter(|_| !all_later);
         Ok(self.after)

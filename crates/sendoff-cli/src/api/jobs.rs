@@ -57,6 +57,7 @@ pub(crate) async fn submit(api: Arc<Api>, call: Call) -> Answered {
     let body = read::whole(call.body, JobSpec::MAX_BYTES).await?;
     let mut spec = JobSpec::from_json(&body)?;
     drop(body);
+    sendoff::crash_point!(SubmitReceived);
     if let Some(key) = read::header_text(&call.headers, &IDEMPOTENCY_KEY)? {
         match &spec.idempotency_key {
             Some(other) if other != key => {
@@ -85,6 +86,7 @@ pub(crate) async fn submit(api: Arc<Api>, call: Call) -> Answered {
     {
         response.headers_mut().insert(header::LOCATION, place);
     }
+    sendoff::crash_point!(SubmitBeforeReply);
     Ok(response)
 }
 
@@ -149,6 +151,7 @@ fn moved(who: &str, action: &str, guid: Guid, changed: Option<Changed>) -> Answe
     let changed = changed.ok_or_else(|| no_job(guid))?;
     tracing::info!(target: "audit", who, action, %guid, applied = changed.applied, run_at = %changed.record.run_at);
     if changed.applied {
+        sendoff::crash_point!(RescheduleBeforeReply);
         return json(StatusCode::OK, &changed.record);
     }
     let state = changed.record.state;

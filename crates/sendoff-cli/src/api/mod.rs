@@ -5,6 +5,8 @@ mod body;
 mod cancel;
 mod cursor;
 mod events;
+#[cfg(test)]
+pub(crate) mod fuzz;
 mod health;
 mod jobs;
 mod list;
@@ -32,6 +34,8 @@ use sendoff::{
 use serde::Serialize;
 use tokio::sync::{Mutex, Notify, watch};
 
+#[cfg(test)]
+pub(crate) use batch::fuzz as batch_fuzz;
 pub(crate) use metrics::Metrics;
 
 use crate::access::Identity;

@@ -1,5 +1,6 @@
 //! The command line's grammar: what `--help`, the man pages and the completions are made of.
 
+mod bench;
 mod client;
 mod migrate;
 mod serve;
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand, builder::BoolishValueParser};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use sendoff::time::Span;
 
+pub(crate) use bench::*;
 pub(crate) use client::*;
 pub(crate) use migrate::*;
 pub(crate) use serve::*;
@@ -36,6 +38,7 @@ pub(crate) enum Command {
     Sink(SinkArgs),
     Backup(BackupArgs),
     Migrate(MigrateArgs),
+    Bench(BenchArgs),
     Serve(ServeArgs),
     Config(ConfigArgs),
     Token(TokenArgs),

@@ -1,5 +1,8 @@
 //! The daemon's events, as a stream that goes on after a lost connection.
 
+#[cfg(test)]
+pub(crate) mod fuzz;
+
 use std::time::Duration;
 
 use http_body_util::BodyExt;

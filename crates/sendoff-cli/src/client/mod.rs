@@ -19,6 +19,9 @@ mod submit;
 mod wait;
 mod watch;
 
+#[cfg(test)]
+pub(crate) use events::fuzz as events_fuzz;
+
 use std::process::ExitCode;
 
 use self::{http::Client, output::Output};

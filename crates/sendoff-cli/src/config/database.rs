@@ -44,6 +44,8 @@ impl fmt::Display for DatabaseUrl {
         let rest = rest(&self.0).unwrap_or_default();
         f.write_str(&self.0[..self.0.len() - rest.len()])?;
         let place = match rest.rsplit_once('@') {
+            // An @ among the parameters: nobody can tell what is a name there and what a password.
+            Some((user, _)) if user.contains(['?', '&']) => return f.write_str("…"),
             Some((user, place)) => {
                 let (name, secret) = user.split_once(':').unwrap_or((user, ""));
                 write!(f, "{name}{}@", if secret.is_empty() { "" } else { ":…" })?;
@@ -51,9 +53,11 @@ impl fmt::Display for DatabaseUrl {
             }
             None => rest,
         };
-        let (place, query) = place.split_once('?').unwrap_or((place, ""));
+        let (place, query) = place.split_once(['?', '&']).unwrap_or((place, ""));
         f.write_str(place)?;
-        for (number, parameter) in query.split('&').filter(|parameter| !parameter.is_empty()).enumerate() {
+        for (number, parameter) in
+            query.split(['?', '&']).filter(|parameter| !parameter.is_empty()).enumerate()
+        {
             let shown = if is_secret(parameter) { "password=…" } else { parameter };
             write!(f, "{}{shown}", if number == 0 { '?' } else { '&' })?;
         }
@@ -84,6 +88,10 @@ mod tests {
             ("postgresql:///db?password=secret&user=u", "postgresql:///db?password=…&user=u"),
             ("postgres://h?p%61ssword=secret", "postgres://h?password=…"),
             ("postgres://u@h/db", "postgres://u@h/db"),
+            ("postgres://h/db?password=secret&user=a@b", "postgres://…"),
+            ("postgres://h/db?password=a@secret", "postgres://…"),
+            ("postgres://u:p@h/db?application_name=a@b&password=secret", "postgres://…"),
+            ("postgres://u@h&password=secret", "postgres://u@h?password=…"),
         ] {
             assert_eq!(url(given).to_string(), shown);
             assert_eq!(format!("{:?}", url(given)), shown);

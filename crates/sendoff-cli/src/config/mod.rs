@@ -4,6 +4,8 @@
 mod command;
 mod database;
 mod file;
+#[cfg(test)]
+pub(crate) mod fuzz;
 mod keys;
 mod kind;
 pub(crate) mod paths;

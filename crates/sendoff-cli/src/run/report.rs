@@ -35,7 +35,7 @@ impl Report<'_> {
     pub(crate) fn json(&self, exit_code: u8) -> Value {
         let Self { summary, position, .. } = self;
         let starters: serde_json::Map<String, Value> =
-            summary.starters.iter().map(|(name, facts)| (name.clone(), facts_json(facts))).collect();
+            summary.starters.iter().map(|(name, facts)| (name.to_string(), facts_json(facts))).collect();
         let mut value = facts_json(&summary.all);
         let rate = summary.rate();
         let more = json!({
@@ -167,9 +167,10 @@ fn table(summary: &Summary) -> Table {
     head.extend(shown.iter().map(|state| right(state.to_string())));
     head.extend(["wait p50", "p99", "max", "took p50", "p99", "max"].map(|text| right(text.into())));
     table.set_header(head);
-    let all = [(&"all".to_owned(), &summary.all)];
+    let all = [("all", &summary.all)];
     let more = summary.starters.len() != 1;
-    for (name, facts) in summary.starters.iter().chain(all.into_iter().filter(|_| more)) {
+    let starters = summary.starters.iter().map(|(name, facts)| (&**name, facts));
+    for (name, facts) in starters.chain(all.into_iter().filter(|_| more)) {
         let mut row = vec![Cell::new(name)];
         row.extend(shown.iter().map(|state| right(grouped(facts.count(*state)))));
         for times in [&facts.wait, &facts.took] {

@@ -18,7 +18,7 @@ pub(crate) const NAMED: usize = 20;
 /// Counts and times of a run's jobs.
 pub(crate) struct Summary {
     /// By the starter's name.
-    pub(crate) starters: BTreeMap<String, Facts>,
+    pub(crate) starters: BTreeMap<Arc<str>, Facts>,
     /// All of them.
     pub(crate) all: Facts,
     /// The first that failed.
@@ -46,8 +46,8 @@ pub(crate) struct Facts {
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Named {
     pub(crate) guid: String,
-    pub(crate) starter: String,
-    pub(crate) target: Option<String>,
+    pub(crate) starter: Arc<str>,
+    pub(crate) target: Option<Arc<str>>,
     pub(crate) error: Option<String>,
 }
 

@@ -6,6 +6,8 @@ mod connection;
 mod crowd;
 mod database;
 mod engine;
+#[cfg(test)]
+pub(crate) mod fuzz;
 mod gate;
 mod listen;
 mod live;
@@ -35,8 +37,45 @@ use crate::{
     signals::{Received, Signals},
 };
 
+/// Files that may be open: some thirty are its own, the rest is for callers and starts.
+const DESCRIPTORS: u64 = 64;
+/// Threads beside the runtime's: the store's, those that start processes.
+const THREADS: usize = 10;
+
 /// How long opening the store may take, in microseconds: half an hour.
 const OPENING: u32 = 1_800_000_000;
+
+/// Fails if the daemon would not get far.
+pub(crate) fn check_resources() -> Result<(), Failure> {
+    allow_descriptors();
+    if let Some(limit) = getrlimit(Resource::Nofile).current.filter(|limit| *limit < DESCRIPTORS) {
+        return Err(Failure::store(format!(
+            "only {limit} files may be open at once, and the daemon needs {DESCRIPTORS}; raise the limit \
+             (ulimit -n, LimitNOFILE=)"
+        )));
+    }
+    // The runtime would panic without its threads.
+    let count = std::thread::available_parallelism().map_or(1, usize::from) + THREADS;
+    let (hold, held) = std::sync::mpsc::channel::<()>();
+    let held = Arc::new(std::sync::Mutex::new(held));
+    let threads: Vec<_> = (0..count)
+        .map(|_| {
+            let held = held.clone();
+            std::thread::Builder::new().spawn(move || drop(held.lock().map(|held| held.recv())))
+        })
+        .collect();
+    drop(hold);
+    for thread in threads {
+        let thread = thread.map_err(|err| {
+            Failure::store(format!(
+                "the system does not give the {count} threads that the daemon needs ({err}); raise the limit \
+                 of processes or memory (ulimit -u and -v, LimitNPROC=, TasksMax=, MemoryMax=)"
+            ))
+        })?;
+        let _ = thread.join();
+    }
+    Ok(())
+}
 
 /// Serves until it is told to stop.
 pub(crate) async fn run(args: ServeArgs) -> Result<ExitCode, Failure> {
@@ -44,7 +83,6 @@ pub(crate) async fn run(args: ServeArgs) -> Result<ExitCode, Failure> {
     let loaded = config::load(&args.settings)?;
     let config = loaded.config.clone();
     let set_filter = log::daemon(&config.log, config.log_format)?;
-    allow_descriptors();
     let tls = Tls::load(&config)?;
     let keyring = Arc::new(Keyring::open(config.tokens.clone())?);
     // Bringing a large store up to date may take longer than a service manager waits.
@@ -68,6 +106,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<ExitCode, Failure> {
     if !config.listen.is_empty() && keyring.is_empty() {
         tracing::warn!("nobody can use TCP yet: there is no token; `sendoff token create` makes one");
     }
+    sendoff::crash_point!(ReadyBefore);
     announce(&args, &config, &scheduler, &doors)?;
 
     let (stop, stopped) = watch::channel(false);

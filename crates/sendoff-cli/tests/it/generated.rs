@@ -3,11 +3,12 @@
 use crate::harness::Place;
 
 /// Every command.
-pub(crate) const COMMANDS: [&str; 38] = [
+pub(crate) const COMMANDS: [&str; 39] = [
     "run",
     "sink",
     "backup",
     "migrate",
+    "bench",
     "serve",
     "config",
     "config check",

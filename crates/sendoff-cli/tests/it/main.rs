@@ -1,6 +1,7 @@
 //! The command as its users meet it: the built binary, its exit codes, what it prints.
 
 mod attacks;
+mod bench;
 mod client_batch;
 mod client_connect;
 mod client_fake;

@@ -124,6 +124,8 @@ pub(super) struct Board {
     in_flight: usize,
     lanes: Slab<LaneState>,
     lane_keys: BTreeMap<Arc<Lane>, LaneKey>,
+    /// The lane asked for last: jobs of one lane come in rows.
+    last_lane: Option<(Arc<Lane>, LaneKey)>,
     queues: Slab<QueueState>,
     queue_keys: BTreeMap<Arc<str>, QueueKey>,
     gates: Slab<Gate>,
@@ -157,6 +159,7 @@ impl Board {
             in_flight: 0,
             lanes: Slab::new(),
             lane_keys: BTreeMap::new(),
+            last_lane: None,
             queues: Slab::new(),
             queue_keys: BTreeMap::new(),
             gates,
@@ -274,7 +277,7 @@ impl Board {
 
     /// The next job to claim, its permits taken.
     pub(super) fn pick(&mut self, now: Duration) -> Option<(LaneKey, Rank)> {
-        while self.in_flight < self.max_in_flight {
+        while self.in_flight < self.max_in_flight + usize::from(mutated!(OneInFlightTooMany)) {
             let queue_key = self.ring.pop_front()?;
             self.queues[queue_key].in_ring = false;
             if !self.queue_may_start(queue_key, now) {

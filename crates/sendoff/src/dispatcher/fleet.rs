@@ -139,7 +139,7 @@ impl Dispatcher {
         claimed: Arc<Claimed>,
     ) -> Option<(LaneKey, Arc<Claimed>)> {
         match &mut self.others {
-            Some(others) if self.in_flight.contains_key(&claimed.id) => {
+            Some(others) if self.in_flight.contains_key(&claimed.id) && !mutated!(ClaimsNotDeferred) => {
                 if let Some((lane, _)) = others.deferred.insert(claimed.id, (lane, claimed)) {
                     // That one was taken from this node before it began.
                     self.board.withdrawn(lane, false, now.elapsed);

@@ -53,7 +53,8 @@ impl Gate {
             return 0;
         }
         let running = self.max_running.map_or(usize::MAX, |max| max.saturating_sub(self.running));
-        self.limit.saturating_sub(self.in_flight).min(running)
+        let many = usize::from(mutated!(OneToADestinationTooMany) && self.destination.is_some());
+        self.limit.saturating_add(many).saturating_sub(self.in_flight).min(running)
     }
 
     /// An attempt has ended well enough: what had shrunk grows back by one.

@@ -25,7 +25,7 @@ pub(crate) use limits::Limits;
 pub(crate) use outcome::Backoff;
 
 use crate::{
-    job::{Header, JobId, Lane},
+    job::{ById, Header, JobId, Lane},
     ports::{Claimed, Settled, Settlement, StartErrorClass, Wanted},
     state::{Outcome, POISON_CRASHES, State},
     time::Timestamp,
@@ -56,11 +56,11 @@ pub(crate) struct Dispatcher {
     board: Board,
     window: Window,
     /// What is being claimed, to be put back if that fails.
-    claiming: BTreeMap<JobId, (LaneKey, Header)>,
+    claiming: ById<(LaneKey, Header)>,
     /// Of those claiming or in flight, the ones that were found due once more meanwhile: perhaps
     /// rescheduled before the claim. If that was why the claim was lost, this is all that is known.
     again: BTreeMap<JobId, Header>,
-    in_flight: BTreeMap<JobId, InFlight>,
+    in_flight: ById<InFlight>,
     /// Due jobs that must be started with nothing else in flight.
     alone: BTreeMap<JobId, Header>,
     alone_in_flight: Option<JobId>,
@@ -84,9 +84,9 @@ impl Dispatcher {
         Self {
             board: Board::new(limits, starters),
             window: Window::new(),
-            claiming: BTreeMap::new(),
+            claiming: ById::default(),
             again: BTreeMap::new(),
-            in_flight: BTreeMap::new(),
+            in_flight: ById::default(),
             alone: BTreeMap::new(),
             alone_in_flight: None,
             others: None,
@@ -144,7 +144,9 @@ impl Dispatcher {
 
     /// When to come back with [`Event::Tick`] if nothing else happens.
     pub(crate) fn next_wake(&self, now: Now) -> Option<Timestamp> {
-        let later = |at: Duration| now.wall.saturating_add(at.saturating_sub(now.elapsed));
+        // Rounded up: an alarm that rings a little too early would ring again at once.
+        let round = Duration::from_nanos(if mutated!(AlarmTooEarly) { 0 } else { 999 });
+        let later = |at: Duration| now.wall.saturating_add(at.saturating_sub(now.elapsed) + round);
         if self.stopping {
             // Nothing but outcomes goes to the store any more.
             return self.store_retry_at.filter(|_| !self.unsettled.is_empty()).map(later);
@@ -180,7 +182,9 @@ impl Dispatcher {
                 self.note_deadline(deadline);
                 for header in pending {
                     self.offer(now, &header);
-                    self.window.add(header);
+                    if let Some(header) = self.window.add_or_pass(header, now.wall) {
+                        self.due(now, header);
+                    }
                 }
             }
             Event::InsertedClaimed(claims) => {
@@ -189,6 +193,7 @@ impl Dispatcher {
                     self.start(now, lane, claimed, actions);
                 }
             }
+            Event::Withdrawn(_) if mutated!(WithdrawnKeepsPermits) => {}
             Event::Withdrawn(lanes) => {
                 for lane in lanes {
                     let key = self.board.lane_key(&lane);
@@ -207,6 +212,9 @@ impl Dispatcher {
                     let Some((lane, header)) = self.claiming.remove(&id) else { continue };
                     self.board.withdrawn(lane, true, now.elapsed);
                     self.alone_in_flight.take_if(|alone| *alone == id);
+                    if mutated!(FailedClaimForgotten) {
+                        continue;
+                    }
                     self.due(now, header);
                     if let Some(header) = self.again.remove(&id) {
                         self.due(now, header);
@@ -222,6 +230,9 @@ impl Dispatcher {
             }
             Event::SettleFailed(settlements) => {
                 self.store_failed(now);
+                if mutated!(OutcomeNotRetried) {
+                    return;
+                }
                 self.unsettled.extend(settlements);
             }
             Event::Rescheduled { header, deadline } => {
@@ -267,6 +278,7 @@ impl Dispatcher {
                     }
                 }
             }
+            Event::RunEnded(_) if mutated!(RunEndForgotten) => {}
             Event::RunEnded(starter) => self.board.run_ended(&starter, now.elapsed),
             Event::QueueLimits(queue, limits) => {
                 self.board.set_queue_limits(&queue, limits, now.elapsed);
@@ -299,8 +311,11 @@ impl Dispatcher {
             // This program lacks the starter; the job waits for one that has it.
         } else if header.next_at > now.wall {
             // The wall clock stepped back.
+            if mutated!(StepBackForgets) {
+                return;
+            }
             self.window.add(header);
-        } else if header.alone {
+        } else if header.alone && !mutated!(PoisonNotAlone) {
             self.alone.insert(header.id, header);
         } else {
             self.board.push(&header);
@@ -349,6 +364,7 @@ impl Dispatcher {
                 Some(got)
             }
             // Cancelled, expired, rescheduled or taken meanwhile.
+            Verdict::Lost if mutated!(LostClaimKeepsPermits) => None,
             Verdict::Lost => {
                 self.board.withdrawn(lane, true, now.elapsed);
                 None

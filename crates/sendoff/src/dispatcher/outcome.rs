@@ -58,11 +58,19 @@ pub(super) fn decide(
         }
         StartErrorClass::Expired => return Outcome::Expired,
         StartErrorClass::Released => return Outcome::Released { next_at: claimed.claimed_at, error: None },
+        StartErrorClass::Pressure if mutated!(PressureCounts) => false,
         StartErrorClass::Pressure => {
             let error = Some(last(ErrorClass::Pressure));
             return Outcome::Released { next_at: claimed.claimed_at, error };
         }
-        StartErrorClass::Ambiguous if job.delivery == Delivery::AtMostOnce => {
+        StartErrorClass::Ambiguous
+            if job.delivery == Delivery::AtMostOnce && !mutated!(AmbiguousTriedAgain) =>
+        {
+            return Outcome::Unknown { error: last(ErrorClass::Ambiguous) };
+        }
+        StartErrorClass::NotStarted
+            if job.delivery == Delivery::AtMostOnce && mutated!(NotStartedIsAmbiguous) =>
+        {
             return Outcome::Unknown { error: last(ErrorClass::Ambiguous) };
         }
         StartErrorClass::Ambiguous => true,
@@ -74,7 +82,7 @@ pub(super) fn decide(
     let next_at = now.checked_add(wait);
     match next_at {
         Some(next_at)
-            if claimed.attempt < job.max_attempts
+            if (claimed.attempt < job.max_attempts || mutated!(AttemptsUnlimited))
                 && job.expires_at.is_none_or(|expires_at| next_at < expires_at) =>
         {
             Outcome::Retry { next_at, ambiguous, error: error_record }

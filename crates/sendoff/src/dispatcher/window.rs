@@ -121,13 +121,25 @@ impl Window {
 
     /// A job became pending, or its time was changed.
     pub(super) fn add(&mut self, header: Header) {
-        let near = match self.ahead {
+        if self.is_near(&header) {
+            self.insert(header);
+        }
+    }
+
+    /// The same with a job that may be due: if it is, and would be kept, it is handed on at once.
+    pub(super) fn add_or_pass(&mut self, header: Header, now: Timestamp) -> Option<Header> {
+        if header.next_at > now {
+            self.add(header);
+            return None;
+        }
+        self.is_near(&header).then_some(header)
+    }
+
+    fn is_near(&self, header: &Header) -> bool {
+        match self.ahead {
             // While a scan is under way its snapshot may be older than this job: keep it until then.
             None => self.scan != Scan::Idle || (header.next_at, header.id) <= self.horizon,
             Some(_) => header.next_at <= self.until,
-        };
-        if near {
-            self.insert(header);
         }
     }
 

@@ -1,6 +1,6 @@
 //! What is told of a job.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -14,13 +14,13 @@ pub struct JobRecord {
     /// The job's name.
     pub guid: Guid,
     /// Its queue.
-    pub queue: String,
+    pub queue: Arc<str>,
     /// Where it stands.
     pub state: State,
     /// The starter's name.
-    pub starter: String,
+    pub starter: Arc<str>,
     /// Where the start goes: a host and port, or nothing for starters without destinations.
-    pub target: Option<String>,
+    pub target: Option<Arc<str>>,
     /// What a crash or an ambiguous outcome leads to.
     pub delivery: Delivery,
     /// 0 to 9, higher first.
@@ -56,7 +56,7 @@ pub struct JobRecord {
     /// Raised by each claim: what an attempt must hold to write its outcome.
     pub fence: u32,
     /// The node that starts or started it.
-    pub node: Option<String>,
+    pub node: Option<Arc<str>>,
     /// What the starter returned.
     pub receipt: Option<Receipt>,
     /// Why the last attempt that failed did.
@@ -70,19 +70,19 @@ pub struct JobRecord {
     /// By how much a stamp was moved because the wall clock had stepped back.
     pub clock_skew_us: i64,
     /// Who submitted it.
-    pub submitted_by: Option<String>,
+    pub submitted_by: Option<Arc<str>>,
 }
 
 impl JobRecord {
     /// The record of a job right after its insert; `claim` if it was inserted claimed: the node, and
     /// when.
-    pub(crate) fn created(job: &Job, claim: Option<(&str, Timestamp)>) -> Self {
+    pub(crate) fn created(job: &Job, claim: Option<(&Arc<str>, Timestamp)>) -> Self {
         Self {
             guid: job.guid,
-            queue: job.lane.queue.to_string(),
+            queue: job.lane.queue.clone(),
             state: if claim.is_some() { State::Starting } else { State::Pending },
-            starter: job.lane.starter.to_string(),
-            target: job.lane.destination.as_deref().map(str::to_owned),
+            starter: job.lane.starter.clone(),
+            target: job.lane.destination.clone(),
             delivery: job.delivery,
             priority: job.priority,
             labels: labels(&job.request),
@@ -100,14 +100,14 @@ impl JobRecord {
             max_attempts: job.max_attempts,
             crashes: 0,
             fence: u32::from(claim.is_some()),
-            node: claim.map(|(node, _)| node.to_owned()),
+            node: claim.map(|(node, _)| node.clone()),
             receipt: None,
             last_error: None,
             possible_duplicate: false,
             cancel_requested_at: None,
             quarantined: false,
             clock_skew_us: 0,
-            submitted_by: job.submitted_by.as_deref().map(str::to_owned),
+            submitted_by: job.submitted_by.clone(),
         }
     }
 }

@@ -112,7 +112,7 @@ impl Lease {
 
     /// A heartbeat went through: the lease holds until then. One that was revoked stays so.
     pub fn extend(&self, until: Duration) {
-        let later = |now: u64| (now != 0).then(|| now.max(micros(until)));
+        let later = |now: u64| (now != 0 || mutated!(RevokedLeaseRevives)).then(|| now.max(micros(until)));
         // An error says that it is revoked.
         let _ = self.until.fetch_update(Ordering::AcqRel, Ordering::Acquire, later);
     }

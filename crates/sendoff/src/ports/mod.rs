@@ -9,6 +9,7 @@ pub use fleet::{ClaimVerdict, Fleet, Lease, NodeRecord, NodeState, Wake, Wanted}
 pub use observer::{AttemptSeen, Observer};
 pub(crate) use starter::AttemptClock;
 pub use starter::{
-    Attempt, Checked, Refusal, Running, StartError, StartErrorClass, StartFuture, Starter, StarterDefaults,
+    Answers, Attempt, Checked, Refusal, Running, StartError, StartErrorClass, StartFuture, StartMany,
+    Starter, StarterDefaults,
 };
 pub use store::*;

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::BoxFuture;
+use futures_util::{future::BoxFuture, stream::BoxStream};
 use serde_json::value::RawValue;
 
 use crate::{
@@ -19,6 +19,9 @@ use crate::{
 
 /// The answer of [`Starter::start`].
 pub type StartFuture<'a> = BoxFuture<'a, Result<Receipt, StartError>>;
+
+/// The answers of [`StartMany::start_many`] as they come: each with the place of its attempt.
+pub type Answers<'a> = BoxStream<'a, Vec<(usize, Result<Receipt, StartError>)>>;
 
 /// Starts things of one kind. Registered by name; the engine knows nothing else of it.
 pub trait Starter: Send + Sync + 'static {
@@ -41,6 +44,27 @@ pub trait Starter: Send + Sync + 'static {
     /// midway (timeout, shutdown), the attempt counts as not begun before that call and as
     /// ambiguous after it.
     fn start(&self, attempt: Attempt) -> StartFuture<'_>;
+
+    /// How it starts many jobs at once, if it can do so for less than one by one. The engine then
+    /// hands over together what may start at the same time; a single attempt goes to
+    /// [`Starter::start`] still.
+    fn many(&self) -> Option<&dyn StartMany> {
+        None
+    }
+}
+
+/// A starter that starts many jobs at once: what it does once for all of them, one by one it would
+/// do for each.
+pub trait StartMany: Starter {
+    /// Starts these jobs; each as by [`Starter::start`], with its own [`Attempt::begin`], outcome and
+    /// timeout. Answers come in any order, several together, each as soon as it is known: none should
+    /// wait for another's.
+    ///
+    /// The engine ends an attempt whose time is over without asking: what is answered for it later
+    /// does not count, and it can no longer begin. The stream is dropped midway once no answer is
+    /// awaited any more, or at a shutdown. If it panics, or ends too early, the attempts that it has
+    /// not answered are ambiguous; the others are not touched by that.
+    fn start_many(&self, attempts: Vec<Attempt>) -> Answers<'_>;
 }
 
 /// What a starter says of its kind of start.
@@ -108,6 +132,10 @@ impl Refusal {
         if !payload.get().starts_with('{') {
             return Err(Self::new("", "expected an object"));
         }
+        // Keeping track of the path costs more than reading, and only a refusal needs it.
+        if let Ok(read) = serde_json::from_str(payload.get()) {
+            return Ok(read);
+        }
         let mut reader = serde_json::Deserializer::from_str(payload.get());
         serde_path_to_error::deserialize(&mut reader).map_err(|err| {
             let path = err.path().to_string();
@@ -157,7 +185,10 @@ impl Attempt {
     /// # Errors
     /// The deadline has passed, or sendoff is stopping: give this error back without starting.
     pub fn begin(&self) -> Result<(), StartError> {
-        self.clock.begin()
+        crash_point!(StartBeforeBegin);
+        self.clock.begin()?;
+        crash_point!(StartAfterBegin);
+        Ok(())
     }
 
     /// A first attempt as a test makes it: due now in queue `default`, at_least_once, 30 s.
@@ -307,20 +338,47 @@ impl AttemptClock {
 
     fn begin(&self) -> Result<(), StartError> {
         let mut stamps = self.stamps();
-        if matches!(*stamps, Stamps::Stopping) {
+        if matches!(*stamps, Stamps::Stopping) && !mutated!(BeginIgnoresStop) {
             return Err(StartError::new(StartErrorClass::Released, "sendoff is stopping"));
         }
         // A second begin of one attempt is no new decision: the first byte may have gone out.
         if matches!(*stamps, Stamps::NotBegun) {
-            if self.lease.as_ref().is_some_and(|lease| !lease.holds(self.clock.elapsed())) {
+            if self.lease.as_ref().is_some_and(|lease| !self.holds(lease)) {
                 return Err(StartError::new(StartErrorClass::Released, "this node's lease ran out"));
             }
-            if self.expires_at.is_some_and(|at| self.clock.latest() >= at) {
+            if self.expires_at.is_some_and(|at| self.latest() >= at) {
                 return Err(StartError::new(StartErrorClass::Expired, "the deadline passed"));
             }
         }
         *stamps = self.stamp(self.clock.now());
         Ok(())
+    }
+
+    fn holds(&self, lease: &Lease) -> bool {
+        if mutated!(BeginIgnoresLease) {
+            return true;
+        }
+        if mutated!(LeaseByWallClock) {
+            // As if the lease had been given when the job was claimed.
+            return self.clock.now().saturating_since(self.claimed_at) < Duration::from_secs(20);
+        }
+        lease.holds(self.clock.elapsed())
+    }
+
+    fn latest(&self) -> Timestamp {
+        if mutated!(BeginIgnoresDeadline) {
+            return Timestamp::MIN;
+        }
+        if mutated!(DeadlineByTheEarlierClock) { self.clock.now() } else { self.clock.latest() }
+    }
+
+    /// Nothing was sent after all: whether it may begin is asked anew.
+    #[cfg(feature = "http")]
+    pub(crate) fn take_back(&self) {
+        let mut stamps = self.stamps();
+        if matches!(*stamps, Stamps::Begun { .. }) {
+            *stamps = Stamps::NotBegun;
+        }
     }
 
     fn stamp(&self, now: Timestamp) -> Stamps {
@@ -350,10 +408,20 @@ impl AttemptClock {
 
     /// When it began, if it did, and the instant that is now by the time elapsed since.
     pub(crate) fn read(&self) -> Option<(Begun, Timestamp)> {
+        self.read_at(self.clock.elapsed())
+    }
+
+    /// What has elapsed by now, for [`AttemptClock::read_at`].
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.clock.elapsed()
+    }
+
+    /// The same with a look at the clock that was made for several attempts.
+    pub(crate) fn read_at(&self, now: Duration) -> Option<(Begun, Timestamp)> {
         match *self.stamps() {
             Stamps::NotBegun | Stamps::Stopping => None,
             Stamps::Begun { begun, elapsed } => {
-                let took = self.clock.elapsed().saturating_sub(elapsed);
+                let took = now.saturating_sub(elapsed);
                 Some((begun, begun.starting_at.saturating_add(took)))
             }
         }

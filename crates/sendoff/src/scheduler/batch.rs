@@ -2,16 +2,22 @@
 
 use std::sync::Arc;
 
+use tokio::sync::mpsc;
+
 use super::{Scheduler, command::NewBatch, resolve};
 use crate::{
     error::{Error, Result},
     guid::Guid,
-    job::JobSpec,
+    job::{Job, JobSpec},
     ports::Inserted,
 };
 
 /// Jobs that go to the store at once in an itemised batch; also the unit of its progress.
 const CHUNK: usize = 1_000;
+/// Such parts that are made ready while one is stored.
+const AHEAD: usize = 2;
+/// Jobs made ready at once, before the store's answer is looked for again.
+const SLICE: usize = 64;
 
 /// Jobs to submit in one call.
 #[derive(Debug, Clone)]
@@ -104,8 +110,9 @@ async fn atomic(scheduler: &Scheduler, batch: Batch) -> Result<Vec<Verdict>> {
     }
     let mut jobs = Vec::with_capacity(count);
     let mut bytes = 0;
+    let now = scheduler.handle.shared.clock.now();
     for (item, spec) in batch.specs.into_iter().enumerate() {
-        let job = scheduler.resolve(spec).map_err(|err| err.of_item(item))?;
+        let job = scheduler.resolve_at(now, spec).map_err(|err| err.of_item(item))?;
         bytes += job.request.len();
         jobs.push(Arc::new(job));
     }
@@ -129,41 +136,90 @@ async fn atomic(scheduler: &Scheduler, batch: Batch) -> Result<Vec<Verdict>> {
 }
 
 async fn itemised(scheduler: &Scheduler, batch: Batch) -> Result<Vec<Verdict>> {
-    let mut verdicts = Vec::with_capacity(batch.specs.len());
-    let mut bookmark = batch.bookmark;
-    let mut specs = batch.specs.into_iter().enumerate();
-    loop {
-        let mut chunk = Vec::with_capacity(CHUNK.min(specs.len()));
-        let mut jobs = Vec::with_capacity(chunk.capacity());
-        // The numbers of the jobs of this part: invalid ones are left out of it.
-        let mut numbers = Vec::with_capacity(chunk.capacity());
-        for (item, spec) in specs.by_ref().take(CHUNK) {
-            chunk.push(scheduler.resolve(spec).map(|job| {
+    let Batch { specs, numbers, mut bookmark, .. } = batch;
+    let mut verdicts = Vec::with_capacity(specs.len());
+    let (ready, mut parts) = mpsc::channel(AHEAD);
+    let make_ready = async {
+        let ready = ready;
+        let mut specs = specs.into_iter().enumerate();
+        loop {
+            let part = Part::next(scheduler, &mut specs, &numbers).await;
+            let last = part.last;
+            if ready.send(part).await.is_err() || last {
+                return Ok(());
+            }
+        }
+    };
+    // A part goes to the store when the one before has gone well; meanwhile the next are made ready.
+    let store = async {
+        while let Some(mut part) = parts.recv().await {
+            let jobs = std::mem::take(&mut part.jobs);
+            let bookmark = if part.last { bookmark.take() } else { None };
+            let mut inserted = Vec::new();
+            if !jobs.is_empty() || bookmark.is_some() {
+                let room = scheduler.room(u32::try_from(jobs.len().max(1)).unwrap_or(u32::MAX)).await?;
+                inserted = scheduler.store_batch(NewBatch { jobs, atomic: false, bookmark }, room).await?;
+            }
+            part.tell(inserted, &mut verdicts);
+        }
+        Ok::<_, Error>(())
+    };
+    tokio::try_join!(make_ready, store)?;
+    Ok(verdicts)
+}
+
+/// What goes to the store at once of an itemised batch.
+struct Part {
+    /// All of its items: guids, or why they can never start.
+    items: Vec<Result<Guid>>,
+    /// The valid ones.
+    jobs: Vec<Arc<Job>>,
+    /// What those are called.
+    numbers: Vec<u64>,
+    /// No other follows.
+    last: bool,
+}
+
+impl Part {
+    async fn next(
+        scheduler: &Scheduler,
+        specs: &mut impl ExactSizeIterator<Item = (usize, JobSpec)>,
+        numbers: &[u64],
+    ) -> Self {
+        let count = CHUNK.min(specs.len());
+        let last = count == specs.len();
+        let mut part = Self {
+            items: Vec::with_capacity(count),
+            jobs: Vec::with_capacity(count),
+            numbers: Vec::with_capacity(count),
+            last,
+        };
+        let now = scheduler.handle.shared.clock.now();
+        for (nth, (item, spec)) in specs.take(CHUNK).enumerate() {
+            if nth % SLICE == SLICE - 1 {
+                tokio::task::yield_now().await;
+            }
+            let resolved = scheduler.resolve_at(now, spec).map(|job| {
                 let guid = job.guid;
-                jobs.push(Arc::new(job));
-                numbers.push(Batch::number(&batch.numbers, item));
+                part.jobs.push(Arc::new(job));
+                part.numbers.push(Batch::number(numbers, item));
                 guid
-            }));
+            });
+            part.items.push(resolved);
         }
-        let last = specs.len() == 0;
-        let bookmark = if last { bookmark.take() } else { None };
-        if jobs.is_empty() && bookmark.is_none() {
-            verdicts.extend(chunk.into_iter().filter_map(Result::err).map(Verdict::Invalid));
-        } else {
-            let room = scheduler.room(u32::try_from(jobs.len().max(1)).unwrap_or(u32::MAX)).await?;
-            let new = NewBatch { jobs, atomic: false, bookmark };
-            let mut inserted = scheduler.store_batch(new, room).await?.into_iter();
-            verdicts.extend(chunk.into_iter().map(|resolved| match resolved {
-                Err(err) => Verdict::Invalid(err),
-                Ok(guid) => match inserted.next() {
-                    Some(verdict) => told(verdict, guid, &numbers),
-                    None => Verdict::Invalid(Error::invalid("the store gave no verdict on it")),
-                },
-            }));
-        }
-        if last {
-            return Ok(verdicts);
-        }
+        part
+    }
+
+    /// What became of each item; `inserted` is the store's answer on the valid ones.
+    fn tell(self, inserted: Vec<Inserted>, verdicts: &mut Vec<Verdict>) {
+        let mut inserted = inserted.into_iter();
+        verdicts.extend(self.items.into_iter().map(|item| match item {
+            Err(err) => Verdict::Invalid(err),
+            Ok(guid) => match inserted.next() {
+                Some(verdict) => told(verdict, guid, &self.numbers),
+                None => Verdict::Invalid(Error::invalid("the store gave no verdict on it")),
+            },
+        }));
     }
 }
 

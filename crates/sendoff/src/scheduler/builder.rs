@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::{Notify, Semaphore, broadcast, mpsc, watch};
 
 use super::{
-    Scheduler, Shared,
+    Handle, Scheduler, Shared,
     driver::Driver,
     membership::Membership,
     resolve::{self, Resolver},
@@ -160,7 +160,7 @@ impl Builder {
         let built_queues = limits.queues.clone();
         let stored_queues = store.queues().await?;
         limits.queues.extend(stored_queues.clone());
-        loop {
+        while !mutated!(NoReclaimAtStart) {
             let reclaimed = store.reclaim(RECLAIM_ROWS, clock.now()).await?;
             if reclaimed > 0 {
                 tracing::warn!(
@@ -172,6 +172,7 @@ impl Builder {
                 break;
             }
         }
+        crash_point!(Recovered);
         let timer = clock
             .timer()
             .map_err(|err| Error::new(ErrorKind::Unusable, "the system gives no timer").with_source(err))?;
@@ -201,7 +202,8 @@ impl Builder {
         // The loop ends by itself: at a shutdown, when every handle is dropped, or with the store.
         drop(tokio::runtime::Handle::current().spawn(driver.run()));
         let caller = Arc::new(Caller { name: self.submitted_by, grant: None });
-        Ok(Scheduler { shared, inbox, room: Arc::new(Semaphore::new(self.inbox)), caller })
+        let room = Arc::new(Semaphore::new(self.inbox));
+        Ok(Scheduler { handle: Arc::new(Handle { shared, inbox, room }), caller })
     }
 }
 

@@ -5,6 +5,8 @@ mod batch;
 mod builder;
 mod command;
 mod driver;
+#[cfg(feature = "testing")]
+pub(crate) mod fuzz;
 mod membership;
 mod notices;
 mod resolve;
@@ -58,11 +60,16 @@ pub const DEFAULT_GRACE: Duration = Duration::from_secs(35);
 /// handlers and changes nothing of the process.
 #[derive(Clone)]
 pub struct Scheduler {
+    handle: Arc<Handle>,
+    caller: Arc<Caller>,
+}
+
+/// What all handles share: one count of them, and not one of each part.
+struct Handle {
     shared: Arc<Shared>,
     /// Jobs and commands on their way to the loop; the number of jobs is bounded by `room`.
     inbox: mpsc::UnboundedSender<Command>,
     room: Arc<Semaphore>,
-    caller: Arc<Caller>,
 }
 
 /// What the handles and the loop have in common.
@@ -154,7 +161,7 @@ impl Scheduler {
     /// (nothing was accepted), [`Error::is_closed`] after a shutdown. All other errors come with
     /// the answer.
     pub fn submit(&self, spec: JobSpec) -> Result<Submission> {
-        let room = match self.room.clone().try_acquire_owned() {
+        let room = match self.handle.room.clone().try_acquire_owned() {
             Ok(room) => room,
             Err(TryAcquireError::NoPermits) => {
                 return Err(Error::new(
@@ -162,9 +169,9 @@ impl Scheduler {
                     "the inbox is full; wait for some answers, or submit in batches",
                 ));
             }
-            Err(TryAcquireError::Closed) => return Err(self.shared.closed()),
+            Err(TryAcquireError::Closed) => return Err(self.handle.shared.closed()),
         };
-        let job = Arc::new(self.resolve(spec)?);
+        let job = Arc::new(self.resolve_at(self.handle.shared.clock.now(), spec)?);
         let (reply, answer) = oneshot::channel();
         self.send(Command::Submit { job: job.clone(), reply, room })?;
         Ok(Submission::new(job, self.clone(), answer))
@@ -207,7 +214,7 @@ impl Scheduler {
     /// # Errors
     /// The store's.
     pub async fn start_now(&self, guid: Guid) -> Result<Option<Changed>> {
-        self.reschedule(guid, self.shared.clock.now()).await
+        self.reschedule(guid, self.handle.shared.clock.now()).await
     }
 
     /// An operator's decision on an `unknown` job. `None`: there is no such job; `applied: false`:
@@ -224,7 +231,7 @@ impl Scheduler {
     /// # Errors
     /// The store's.
     pub async fn get(&self, guid: Guid) -> Result<Option<JobRecord>> {
-        self.shared.store.get(guid).await
+        self.handle.shared.store.get(guid).await
     }
 
     /// Records in the order of insertion, a page at a time. A row that matches all through the
@@ -233,7 +240,7 @@ impl Scheduler {
     /// # Errors
     /// The store's.
     pub async fn list(&self, filter: Filter, page: PageRequest) -> Result<Page> {
-        self.shared.store.list(filter, page).await
+        self.handle.shared.store.list(filter, page).await
     }
 
     /// How many jobs are in which state, by queue.
@@ -241,7 +248,7 @@ impl Scheduler {
     /// # Errors
     /// The store's.
     pub async fn counts(&self) -> Result<Counts> {
-        self.shared.store.counts().await
+        self.handle.shared.store.counts().await
     }
 
     /// What was last stored under this name with a batch; see [`Batch::bookmark`].
@@ -249,7 +256,7 @@ impl Scheduler {
     /// # Errors
     /// The store's.
     pub async fn bookmark(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        self.shared.store.bookmark(name.to_owned()).await
+        self.handle.shared.store.bookmark(name.to_owned()).await
     }
 
     /// Deletes final records, a bounded number at a time; how many.
@@ -257,7 +264,7 @@ impl Scheduler {
     /// # Errors
     /// The store's.
     pub async fn prune(&self, prune: Prune) -> Result<usize> {
-        self.shared.store.prune(prune).await
+        self.handle.shared.store.prune(prune).await
     }
 
     /// Writes a consistent copy of the store to a new file while everything goes on.
@@ -265,7 +272,7 @@ impl Scheduler {
     /// # Errors
     /// The store's; also for a store that has nothing to copy.
     pub async fn backup(&self, to: impl Into<PathBuf>) -> Result<()> {
-        self.shared.store.backup(to.into()).await
+        self.handle.shared.store.backup(to.into()).await
     }
 
     /// Cancels many jobs, in order; see [`Scheduler::cancel`]. Up to 1,000 at a time go to the store
@@ -300,8 +307,8 @@ impl Scheduler {
     /// # Errors
     /// The store's.
     pub async fn queues(&self) -> Result<BTreeMap<Arc<str>, QueueLimits>> {
-        let mut queues = self.shared.built_queues.clone();
-        queues.extend(self.shared.store.queues().await?);
+        let mut queues = self.handle.shared.built_queues.clone();
+        queues.extend(self.handle.shared.store.queues().await?);
         Ok(queues)
     }
 
@@ -317,13 +324,13 @@ impl Scheduler {
     /// Starts in flight now: claims under way and attempts whose outcome is not stored yet. Costs
     /// next to nothing.
     pub fn in_flight(&self) -> usize {
-        self.shared.in_flight.load(Ordering::Relaxed)
+        self.handle.shared.in_flight.load(Ordering::Relaxed)
     }
 
     /// Whether a shutdown has begun or the scheduler has stopped, by whatever cause: submits are
     /// refused from now on.
     pub fn is_stopping(&self) -> bool {
-        self.room.is_closed() || self.inbox.is_closed()
+        self.handle.room.is_closed() || self.handle.inbox.is_closed()
     }
 
     /// When the earliest pending job is due, or was; `None` if none is pending. That job may be in a
@@ -332,7 +339,7 @@ impl Scheduler {
     /// # Errors
     /// The store's.
     pub async fn next_due(&self) -> Result<Option<Timestamp>> {
-        let first = self.shared.store.due(None, Timestamp::MAX, 1).await?;
+        let first = self.handle.shared.store.due(None, Timestamp::MAX, 1).await?;
         Ok(first.first().map(|header| header.next_at))
     }
 
@@ -341,18 +348,18 @@ impl Scheduler {
     /// # Errors
     /// The store's.
     pub async fn nodes(&self) -> Result<Vec<NodeRecord>> {
-        self.shared.membership.nodes(self.shared.clock.now(), self.in_flight()).await
+        self.handle.shared.membership.nodes(self.handle.shared.clock.now(), self.in_flight()).await
     }
 
     /// Changes of state from now on, as this node makes them: what other nodes of a fleet do is told
     /// by those. A listener that is too slow is told how many it missed.
     pub fn notices(&self) -> Notices {
-        Notices::new(self.shared.notices.subscribe(), self.shared.done.subscribe())
+        Notices::new(self.handle.shared.notices.subscribe(), self.handle.shared.done.subscribe())
     }
 
     /// What an acknowledgement is worth.
     pub fn durability(&self) -> Durability {
-        self.shared.store.durability()
+        self.handle.shared.store.durability()
     }
 
     /// Refuses what [`Scheduler::submit`] would refuse of this caller's.
@@ -360,7 +367,7 @@ impl Scheduler {
     /// # Errors
     /// [`Error::is_invalid`], naming the field.
     pub fn check(&self, spec: &JobSpec) -> Result<()> {
-        self.shared.resolver.check(spec, &self.caller)
+        self.handle.shared.resolver.check(spec, &self.caller)
     }
 
     /// Waits until the job is final and gives its record. Ordered behind every submit so far.
@@ -368,11 +375,11 @@ impl Scheduler {
     /// # Errors
     /// [`NotStarted`], which says how it ended otherwise.
     pub async fn started(&self, guid: Guid) -> Result<JobRecord, NotStarted> {
-        match submission::started(&self.shared, guid).await {
+        match submission::started(&self.handle.shared, guid).await {
             // It may be on its way still.
             Err(NotStarted::Error(err)) if err.is_not_found() => {
                 self.ask(Command::Barrier).await.map_err(NotStarted::Error)?;
-                submission::started(&self.shared, guid).await
+                submission::started(&self.handle.shared, guid).await
             }
             ended => ended,
         }
@@ -385,10 +392,10 @@ impl Scheduler {
     /// The store's, or that the scheduler has stopped.
     pub async fn idle(&self) -> Result<()> {
         self.ask(Command::Barrier).await?;
-        let mut done = self.shared.done.subscribe();
-        let mut rereads = Rereads::new(&self.shared.membership);
+        let mut done = self.handle.shared.done.subscribe();
+        let mut rereads = Rereads::new(&self.handle.shared.membership);
         loop {
-            let lull = self.shared.lull.notified();
+            let lull = self.handle.shared.lull.notified();
             tokio::pin!(lull);
             lull.as_mut().enable();
             let counts = self.counts().await?;
@@ -397,9 +404,10 @@ impl Scheduler {
                 return Ok(());
             }
             tokio::select! {
+                biased;
+                _ = done.wait_for(|done| *done) => return Err(self.handle.shared.closed()),
                 () = lull => {}
                 () = rereads.next() => {}
-                _ = done.wait_for(|done| *done) => return Err(self.shared.closed()),
             }
         }
     }
@@ -407,7 +415,7 @@ impl Scheduler {
     /// Whether all of so many pending rows, as counted a moment ago, cannot be decoded. Such a row
     /// stays as it is, so that counting as many now proves that there were no others then.
     async fn all_quarantined(&self, pending: u64) -> Result<bool> {
-        if !self.shared.blank.load(Ordering::Acquire) || self.next_due().await?.is_some() {
+        if !self.handle.shared.blank.load(Ordering::Acquire) || self.next_due().await?.is_some() {
             return Ok(false);
         }
         let filter = Filter { state: Some(State::Pending), ..Filter::default() };
@@ -429,7 +437,7 @@ impl Scheduler {
     /// Waits until the store is poisoned (an I/O error on a commit) and says why. The host should
     /// end the process: nothing is started or acknowledged any more.
     pub async fn fatal(&self) -> Arc<Error> {
-        let mut fatal = self.shared.fatal.subscribe();
+        let mut fatal = self.handle.shared.fatal.subscribe();
         match fatal.wait_for(Option::is_some).await.map(|fatal| fatal.clone()) {
             Ok(Some(fatal)) => fatal,
             // The sender lives as long as `self`.
@@ -444,22 +452,22 @@ impl Scheduler {
     /// # Errors
     /// That of a poisoned store.
     pub async fn shutdown(&self, grace: Duration) -> Result<ShutdownReport> {
-        self.room.close();
+        self.handle.room.close();
         let (reply, answer) = oneshot::channel();
         let report = match self.send(Command::Shutdown { grace, reply }) {
             Ok(()) => answer.await.unwrap_or_default(),
             Err(_) => ShutdownReport::default(),
         };
-        let closed = self.shared.closing().await;
+        let closed = self.handle.shared.closing().await;
         if closed.is_closed() { Ok(report) } else { Err(closed) }
     }
 
-    fn resolve(&self, spec: JobSpec) -> Result<crate::job::Job> {
-        self.shared.resolver.resolve(spec, self.shared.clock.now(), &self.caller)
+    fn resolve_at(&self, now: Timestamp, spec: JobSpec) -> Result<crate::job::Job> {
+        self.handle.shared.resolver.resolve(spec, now, &self.caller)
     }
 
     async fn room(&self, jobs: u32) -> Result<OwnedSemaphorePermit> {
-        self.room.clone().acquire_many_owned(jobs).await.map_err(|_| self.shared.closed())
+        self.handle.room.clone().acquire_many_owned(jobs).await.map_err(|_| self.handle.shared.closed())
     }
 
     async fn store_batch(&self, batch: NewBatch, room: OwnedSemaphorePermit) -> Result<Vec<Inserted>> {
@@ -471,19 +479,19 @@ impl Scheduler {
         self.send(command(reply))?;
         match answer.await {
             Ok(answer) => answer,
-            Err(_) => Err(self.shared.unanswered().await),
+            Err(_) => Err(self.handle.shared.unanswered().await),
         }
     }
 
     fn send(&self, command: Command) -> Result<()> {
-        self.inbox.send(command).map_err(|_| self.shared.closed())
+        self.handle.inbox.send(command).map_err(|_| self.handle.shared.closed())
     }
 }
 
 impl std::fmt::Debug for Scheduler {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Scheduler")
-            .field("node", self.shared.membership.lease().node())
+            .field("node", self.handle.shared.membership.lease().node())
             .finish_non_exhaustive()
     }
 }

@@ -30,9 +30,28 @@ const LANES_REMEMBERED: usize = 16_384;
 
 /// Checks jobs against the registered starters and fills in what they leave open.
 pub(crate) struct Resolver {
-    starters: BTreeMap<Arc<str>, (Arc<dyn Starter>, StarterDefaults)>,
-    lanes: Mutex<HashMap<Lane, Arc<Lane>>>,
+    kinds: BTreeMap<Arc<str>, Kind>,
+    lanes: Mutex<Lanes>,
     guids: GuidSource,
+}
+
+/// A kind of start, and what its starter said of it when it was registered.
+#[derive(Clone)]
+pub(crate) struct Kind {
+    pub(crate) starter: Arc<dyn Starter>,
+    pub(crate) defaults: StarterDefaults,
+    /// Whether it starts many at once.
+    pub(crate) many: bool,
+}
+
+/// Lanes that were asked for, each of them once.
+#[derive(Default)]
+struct Lanes {
+    known: HashMap<Lane, Arc<Lane>>,
+    /// The one asked for last: jobs of one lane come in rows.
+    last: Option<Arc<Lane>>,
+    /// The request made last: so do jobs that ask for the same.
+    last_request: Option<Arc<str>>,
 }
 
 impl Resolver {
@@ -40,22 +59,22 @@ impl Resolver {
         let mut by_name = BTreeMap::new();
         for starter in starters {
             let name: Arc<str> = starter.name().into();
-            let defaults = starter.defaults();
-            if by_name.insert(name.clone(), (starter, defaults)).is_some() {
+            let (defaults, many) = (starter.defaults(), starter.many().is_some());
+            if by_name.insert(name.clone(), Kind { starter, defaults, many }).is_some() {
                 return Err(Error::invalid(format!("two starters are named {name:?}")));
             }
         }
-        Ok(Self { starters: by_name, lanes: Mutex::new(HashMap::new()), guids: GuidSource::new() })
+        Ok(Self { kinds: by_name, lanes: Mutex::default(), guids: GuidSource::new() })
     }
 
-    pub(crate) fn starter(&self, name: &str) -> Option<(&Arc<dyn Starter>, &StarterDefaults)> {
-        self.starters.get(name).map(|(starter, defaults)| (starter, defaults))
+    pub(crate) fn kind(&self, name: &str) -> Option<&Kind> {
+        self.kinds.get(name)
     }
 
     pub(crate) fn starter_limits(&self) -> Vec<StarterLimits> {
-        self.starters
+        self.kinds
             .iter()
-            .map(|(name, (_, defaults))| StarterLimits {
+            .map(|(name, Kind { defaults, .. })| StarterLimits {
                 name: name.clone(),
                 max_per_destination: defaults.max_per_destination,
                 max_starting: defaults.max_starting.max(1),
@@ -73,8 +92,9 @@ impl Resolver {
     pub(crate) fn resolve(&self, mut spec: JobSpec, now: Timestamp, caller: &Caller) -> Result<Job> {
         let field = |field: &str, why: &str| Error::invalid(format!("{field}: {why}"));
         let name = &spec.start.starter;
-        let Some((starter_name, (starter, defaults))) = self.starters.get_key_value(name.as_str()) else {
-            let known: Vec<_> = self.starters.keys().map(|name| &**name).collect();
+        let Some((starter_name, Kind { starter, defaults, .. })) = self.kinds.get_key_value(name.as_str())
+        else {
+            let known: Vec<_> = self.kinds.keys().map(|name| &**name).collect();
             let why = format!("there is no starter {name:?}; there are: {}", known.join(", "));
             return Err(field("start", &why));
         };
@@ -118,7 +138,6 @@ impl Resolver {
         let own_guid = spec.guid.is_none();
         let guid = spec.guid.take().unwrap_or_else(|| self.guids.next(now));
         let delivery = spec.delivery.unwrap_or(defaults.delivery);
-        let lane = self.lane(queue, starter_name, checked.destination.as_deref());
         // Guid and key are gone from it by now.
         let request = serde_json::to_string(&spec)
             .map_err(|err| Error::invalid(format!("the job has no JSON form: {err}")))?;
@@ -127,6 +146,7 @@ impl Resolver {
                 format!("{} bytes of JSON are more than the {} allowed", request.len(), JobSpec::MAX_BYTES);
             return Err(field("start", &why));
         }
+        let (lane, request) = self.shared(queue, starter_name, checked.destination.as_deref(), &request);
         Ok(Job {
             guid,
             own_guid,
@@ -138,25 +158,56 @@ impl Resolver {
             queued_at: now,
             run_at,
             expires_at,
-            request: request.into(),
+            request,
             submitted_by: caller.name.clone(),
             grant: caller.grant.clone(),
         })
     }
 
-    fn lane(&self, queue: &str, starter: &Arc<str>, destination: Option<&str>) -> Arc<Lane> {
+    /// This lane and this request, shared with other jobs where they are the same.
+    fn shared(
+        &self,
+        queue: &str,
+        starter: &Arc<str>,
+        destination: Option<&str>,
+        request: &str,
+    ) -> (Arc<Lane>, Arc<str>) {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        (lanes.lane(queue, starter, destination), lanes.request(request))
+    }
+}
+
+impl Lanes {
+    fn lane(&mut self, queue: &str, starter: &Arc<str>, destination: Option<&str>) -> Arc<Lane> {
+        if let Some(last) = &self.last
+            && *last.queue == *queue
+            && last.starter == *starter
+            && last.destination.as_deref() == destination
+        {
+            return last.clone();
+        }
         let lane =
             Lane { queue: queue.into(), starter: starter.clone(), destination: destination.map(Into::into) };
-        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = lanes.get(&lane) {
-            return known.clone();
-        }
-        if lanes.len() >= LANES_REMEMBERED {
-            lanes.clear();
-        }
-        let shared = Arc::new(lane.clone());
-        lanes.insert(lane, shared.clone());
+        let shared = match self.known.get(&lane) {
+            Some(known) => known.clone(),
+            None => {
+                if self.known.len() >= LANES_REMEMBERED {
+                    self.known.clear();
+                }
+                let shared = Arc::new(lane.clone());
+                self.known.insert(lane, shared.clone());
+                shared
+            }
+        };
+        self.last = Some(shared.clone());
         shared
+    }
+
+    fn request(&mut self, request: &str) -> Arc<str> {
+        match &self.last_request {
+            Some(last) if **last == *request => last.clone(),
+            _ => self.last_request.insert(request.into()).clone(),
+        }
     }
 }
 

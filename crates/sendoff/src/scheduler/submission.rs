@@ -48,7 +48,7 @@ impl Submission {
     /// was awaited, and if the same job had been submitted before: then ask for it by its guid.
     pub fn record(&self) -> Option<JobRecord> {
         let Some(Ok(stored)) = &self.answered else { return None };
-        let claim = stored.claimed.as_ref().map(|(node, at)| (&**node, *at));
+        let claim = stored.claimed.as_ref().map(|(node, at)| (node, *at));
         stored.accepted.created.then(|| JobRecord::created(&self.job, claim))
     }
 
@@ -58,7 +58,7 @@ impl Submission {
     /// How it ended otherwise, or that it was not accepted.
     pub async fn started(mut self) -> Result<JobRecord, NotStarted> {
         let accepted = (&mut self).await.map_err(NotStarted::Error)?;
-        started(&self.scheduler.shared, accepted.guid).await
+        started(&self.scheduler.handle.shared, accepted.guid).await
     }
 
     /// Cancels the job; see [`Scheduler::cancel`]. Ordered behind the submit, also if that has not
@@ -79,7 +79,7 @@ impl Future for Submission {
         if self.answered.is_none() {
             let answer = match std::task::ready!(Pin::new(&mut self.answer).poll(cx)) {
                 Ok(answer) => answer,
-                Err(_) => Err(self.scheduler.shared.unanswered_now()),
+                Err(_) => Err(self.scheduler.handle.shared.unanswered_now()),
             };
             if let Ok(stored) = &answer {
                 self.guid = stored.accepted.guid;
@@ -89,7 +89,7 @@ impl Future for Submission {
         Poll::Ready(match &self.answered {
             Some(Ok(stored)) => Ok(stored.accepted),
             Some(Err(err)) => Err(err.again()),
-            None => Err(self.scheduler.shared.closed()),
+            None => Err(self.scheduler.handle.shared.closed()),
         })
     }
 }
@@ -135,6 +135,7 @@ pub(super) async fn started(shared: &Shared, guid: Guid) -> Result<JobRecord, No
             State::Unknown => return Err(NotStarted::Unknown(record.into())),
         }
         tokio::select! {
+            biased;
             woken = &mut waiter.woken => if woken.is_err() {
                 return Err(NotStarted::Error(shared.closing().await));
             },

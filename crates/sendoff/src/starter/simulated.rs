@@ -1,13 +1,17 @@
 //! Starts that only take time: for tests, demonstrations and load.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
+use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::{
     job::{Payload, Receipt},
-    ports::{Attempt, Checked, Refusal, StartError, StartFuture, Starter, StarterDefaults},
+    ports::{
+        Answers, Attempt, Checked, Refusal, StartError, StartFuture, StartMany, Starter, StarterDefaults,
+    },
     time::Span,
 };
 
@@ -60,14 +64,53 @@ impl Starter for SimulatedStarter {
 
     fn start(&self, attempt: Attempt) -> StartFuture<'_> {
         Box::pin(async move {
-            let payload: Simulated =
-                Refusal::read(&attempt.payload).map_err(|refusal| StartError::permanent(refusal.message))?;
-            attempt.begin()?;
-            let delay = payload.delay.duration();
+            let delay = begin(&attempt)?;
             if !delay.is_zero() {
-                tokio::time::sleep(delay).await;
+                sleep(delay).await;
             }
             Ok(Receipt::default())
         })
+    }
+
+    fn many(&self) -> Option<&dyn StartMany> {
+        Some(self)
+    }
+}
+
+/// Begins an attempt and says how long it takes.
+fn begin(attempt: &Attempt) -> Result<Duration, StartError> {
+    let payload: Simulated =
+        Refusal::read(&attempt.payload).map_err(|refusal| StartError::permanent(refusal.message))?;
+    attempt.begin()?;
+    Ok(payload.delay.duration())
+}
+
+impl StartMany for SimulatedStarter {
+    /// One timer for all of them, set to the next end.
+    fn start_many(&self, attempts: Vec<Attempt>) -> Answers<'_> {
+        let mut answers = Vec::new();
+        let mut waiting = Vec::with_capacity(attempts.len());
+        for (place, attempt) in attempts.into_iter().enumerate() {
+            match begin(&attempt) {
+                Ok(Duration::ZERO) => answers.push((place, Ok(Receipt::default()))),
+                Ok(delay) => waiting.push((delay, place, attempt)),
+                Err(error) => answers.push((place, Err(error))),
+            }
+        }
+        waiting.sort_by_key(|(delay, ..)| *delay);
+        // All of them have begun by now, so that none ends too early.
+        let begin = Instant::now();
+        stream::unfold((answers, VecDeque::from(waiting)), move |(answers, mut waiting)| async move {
+            if !answers.is_empty() {
+                return Some((answers, (Vec::new(), waiting)));
+            }
+            sleep_until(begin + waiting.front()?.0).await;
+            let elapsed = begin.elapsed();
+            let over = waiting.partition_point(|(delay, ..)| *delay <= elapsed);
+            let answers =
+                waiting.drain(..over).map(|(_, place, _)| (place, Ok(Receipt::default()))).collect();
+            Some((answers, (Vec::new(), waiting)))
+        })
+        .boxed()
     }
 }

@@ -49,16 +49,20 @@ pub enum Why {
     Unusable,
     /// [`Error::is_unavailable`].
     Unavailable,
+    /// [`Error::is_commit_unknown`].
+    CommitUnknown,
     /// [`Error::is_fatal`].
     Fatal,
 }
 
 impl Why {
-    fn error(self) -> Error {
+    /// An error of this kind.
+    pub fn error(self) -> Error {
         let kind = match self {
             Self::Full => ErrorKind::Full,
             Self::Unusable => ErrorKind::Unusable,
             Self::Unavailable => ErrorKind::Unavailable,
+            Self::CommitUnknown => ErrorKind::CommitUnknown,
             Self::Fatal => ErrorKind::Fatal,
         };
         Error::new(kind, format!("a planted failure: {self:?}"))

@@ -40,7 +40,7 @@ pub struct FleetOf(Arc<Shared>);
 
 struct Shared {
     store: MemoryStore,
-    clock: TokioClock,
+    clock: Arc<dyn Clock>,
     state: Mutex<Registry>,
 }
 
@@ -69,8 +69,17 @@ struct Row {
 impl FleetOf {
     /// A fleet without nodes, at this time. Needs a tokio runtime, its clock best paused.
     pub fn starting_at(wall: Timestamp) -> Self {
-        let (store, clock) = (MemoryStore::new(), TokioClock::starting_at(wall));
-        Self(Arc::new(Shared { store, clock, state: Mutex::default() }))
+        Self::on(MemoryStore::new(), wall)
+    }
+
+    /// The same on this store.
+    pub fn on(store: MemoryStore, wall: Timestamp) -> Self {
+        Self::by_clock(store, TokioClock::starting_at(wall))
+    }
+
+    /// The same by this clock, in place of a database's. Hearts beat by tokio's all the same.
+    pub fn by_clock(store: MemoryStore, clock: impl Clock) -> Self {
+        Self(Arc::new(Shared { store, clock: Arc::new(clock), state: Mutex::default() }))
     }
 
     /// Another node, which serves all queues: the store for its scheduler, and its heart, which beats
@@ -98,8 +107,8 @@ impl FleetOf {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn clock(&self) -> TokioClock {
-        self.0.clock
+    fn clock(&self) -> &Arc<dyn Clock> {
+        &self.0.clock
     }
 
     /// A row in the register, with a name of its own.
@@ -159,7 +168,8 @@ impl FleetOf {
         }
     }
 
-    fn is_registered(&self, name: &str) -> bool {
+    /// Whether a node of this name is there and was not declared dead.
+    pub fn is_registered(&self, name: &str) -> bool {
         self.lock().rows.iter().any(|row| *row.name == *name)
     }
 

@@ -129,10 +129,10 @@ impl Row {
             past;
         JobRecord {
             guid: job.guid,
-            queue: job.lane.queue.to_string(),
+            queue: job.lane.queue.clone(),
             state: life.state,
-            starter: job.lane.starter.to_string(),
-            target: job.lane.destination.as_ref().map(ToString::to_string),
+            starter: job.lane.starter.clone(),
+            target: job.lane.destination.clone(),
             delivery: job.delivery,
             priority: job.priority,
             labels: expect::labels(&job.request),
@@ -150,14 +150,14 @@ impl Row {
             max_attempts: job.max_attempts,
             crashes: life.crashes,
             fence: life.fence,
-            node: node.map(|node| node.to_string()),
+            node,
             receipt,
             last_error,
             possible_duplicate: life.possible_duplicate,
             cancel_requested_at: life.cancel_requested_at,
             quarantined: false,
             clock_skew_us,
-            submitted_by: job.submitted_by.as_ref().map(ToString::to_string),
+            submitted_by: job.submitted_by.clone(),
         }
     }
 }

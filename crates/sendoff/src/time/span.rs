@@ -2,14 +2,24 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use jiff::{
-    SignedDuration, SpanRelativeTo,
-    fmt::friendly::{Spacing, SpanParser, SpanPrinter},
-};
+use jiff::{SpanRelativeTo, fmt::friendly::SpanParser};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 static PARSER: SpanParser = SpanParser::new();
-static PRINTER: SpanPrinter = SpanPrinter::new().spacing(Spacing::None);
+
+/// What a database's integer can hold, in microseconds.
+const LONGEST: u64 = i64::MAX.cast_unsigned();
+
+/// Units by their names, in microseconds.
+const UNITS: [(&str, u64); 7] = [
+    ("w", 604_800_000_000),
+    ("d", 86_400_000_000),
+    ("h", 3_600_000_000),
+    ("m", 60_000_000),
+    ("s", 1_000_000),
+    ("ms", 1_000),
+    ("us", 1),
+];
 
 /// A non-negative duration with the text form of job files: units `us`, `ms`, `s`, `m`, `h`, `d`
 /// (24 hours) and `w` (7 days), combined as in `1h30m`. Kept to the microsecond.
@@ -29,10 +39,11 @@ impl Span {
 }
 
 impl From<Duration> for Span {
-    /// Rounds up to whole microseconds, so that a delay is never shortened.
+    /// Rounds up to whole microseconds, so that a delay is never shortened; but 292,271 years are the
+    /// longest.
     fn from(duration: Duration) -> Self {
         let micros = duration.as_nanos().div_ceil(1_000);
-        Self(u64::try_from(micros).map_or(Duration::MAX, Duration::from_micros))
+        Self(Duration::from_micros(u64::try_from(micros).map_or(LONGEST, |micros| micros.min(LONGEST))))
     }
 }
 
@@ -44,9 +55,17 @@ impl From<Span> for Duration {
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let signed = SignedDuration::try_from(self.0).unwrap_or(SignedDuration::MAX);
-        // The printer writes µs, which not everybody can type or reads.
-        f.write_str(&PRINTER.duration_to_string(&signed).replace('µ', "u"))
+        let (seconds, micros) = (self.0.as_secs(), u64::from(self.0.subsec_micros()));
+        if seconds == 0 && micros == 0 {
+            return f.write_str("0s");
+        }
+        let (hours, minutes, seconds) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+        let parts =
+            [(hours, "h"), (minutes, "m"), (seconds, "s"), (micros / 1_000, "ms"), (micros % 1_000, "us")];
+        parts
+            .into_iter()
+            .filter(|(number, _)| *number > 0)
+            .try_for_each(|(number, unit)| write!(f, "{number}{unit}"))
     }
 }
 
@@ -54,6 +73,9 @@ impl FromStr for Span {
     type Err = SpanError;
 
     fn from_str(text: &str) -> Result<Self, SpanError> {
+        if let Some(span) = plain(text) {
+            return Ok(span);
+        }
         let bad = |why: String| {
             SpanError(format!("{text:?} is not a duration: {why}; write it like 250ms, 90s, 1h30m or 3d"))
         };
@@ -68,6 +90,25 @@ impl FromStr for Span {
     }
 }
 
+/// Whole numbers with units, larger units first: what is written here, and most of what others write,
+/// without the parser for all forms, which also knows no more than some ten thousand years.
+fn plain(text: &str) -> Option<Span> {
+    let mut units = UNITS.iter();
+    let (mut micros, mut rest) = (0_u64, text);
+    loop {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let end =
+            rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |length| digits + length);
+        let number: u64 = rest[..digits].parse().ok()?;
+        let (_, unit) = units.find(|(name, _)| *name == &rest[digits..end])?;
+        micros = micros.checked_add(number.checked_mul(*unit)?)?;
+        rest = &rest[end..];
+        if rest.is_empty() {
+            return (micros <= LONGEST).then_some(Span(Duration::from_micros(micros)));
+        }
+    }
+}
+
 impl Serialize for Span {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -76,8 +117,21 @@ impl Serialize for Span {
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(de::Error::custom)
+        struct Text;
+
+        impl de::Visitor<'_> for Text {
+            type Value = Span;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Span, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+
+        deserializer.deserialize_str(Text)
     }
 }
 
@@ -109,9 +163,26 @@ mod tests {
     }
 
     #[test]
+    fn prints_hours_and_smaller_units() {
+        for (micros, text) in [
+            (0, "0s"),
+            (1, "1us"),
+            (250_000, "250ms"),
+            (60_000_000, "1m"),
+            (90_000_000, "1m30s"),
+            (5_400_000_000, "1h30m"),
+            (90_061_001_001, "25h1m1s1ms1us"),
+        ] {
+            assert_eq!(Span(Duration::from_micros(micros)).to_string(), text);
+        }
+    }
+
+    #[test]
     fn what_it_prints_it_reads() {
-        for millis in [0, 1, 250, 61_000, 5_400_000, 90_000_000] {
-            let span = Span(Duration::from_millis(millis));
+        let longest = Span::from(Duration::MAX);
+        let short =
+            [0, 1, 250, 61_000, 5_400_000, 90_000_000].map(|millis| Span(Duration::from_millis(millis)));
+        for span in [longest].into_iter().chain(short) {
             assert_eq!(span.to_string().parse::<Span>().unwrap(), span, "{span}");
         }
     }

@@ -1,6 +1,7 @@
 //! The library as its users see it. One binary for all integration tests: it links once.
 
 mod behaviours;
+mod fuzz;
 #[cfg(feature = "http")]
 mod http_starter;
 mod layers;
@@ -11,6 +12,8 @@ mod migration;
 mod postgres_away;
 #[cfg(feature = "postgres")]
 mod postgres_fleet;
+#[cfg(feature = "postgres")]
+mod postgres_flights;
 #[cfg(feature = "postgres")]
 mod postgres_pooler;
 #[cfg(feature = "postgres")]
@@ -25,6 +28,7 @@ mod random_life;
 mod scheduler;
 #[cfg(feature = "schema")]
 mod schema;
+mod simulation;
 #[cfg(feature = "sqlite")]
 mod sqlite_file;
 #[cfg(feature = "sqlite")]

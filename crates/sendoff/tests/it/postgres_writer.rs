@@ -54,13 +54,13 @@ pub(super) fn created(verdicts: &[Inserted]) -> Vec<JobId> {
     verdicts.iter().map(id).collect()
 }
 
-fn started(id: JobId) -> Settlement {
+pub(super) fn started(id: JobId) -> Settlement {
     let begun = Some(Begun { starting_at: at(2), clock_skew_us: 0 });
     let outcome = Outcome::Started { started_at: at(3), receipt: Receipt::default() };
     Settlement { id, fence: 1, begun, outcome }
 }
 
-fn node(store: &PostgresStore) -> Arc<str> {
+pub(super) fn node(store: &PostgresStore) -> Arc<str> {
     store.fleet().expect("it has one").lease().node().clone()
 }
 

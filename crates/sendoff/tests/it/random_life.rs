@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use proptest::{collection::vec, prelude::*, sample::Index};
 use sendoff::{
-    Delivery, ErrorClass, Job, LastError, QueueLimits, Receipt,
+    Delivery, ErrorClass, Job, JobId, LastError, QueueLimits, Receipt,
     ports::{InsertBatch, NewJob, Prune, Settlement},
     state::{self, Begun, Outcome, Resolution, State},
     testing::model::{Factory, Model, NODE, Row, at, grant, job, lane},
@@ -16,18 +16,53 @@ const QUEUES: [&str; 3] = ["a", "b", "c"];
 /// What happens next.
 #[derive(Debug, Clone)]
 pub(crate) enum Op {
-    Insert { jobs: Vec<New>, atomic: bool, bookmark: Option<u8> },
-    Claim { picks: Vec<Index> },
-    ClaimReady { limit: usize },
-    Settle { ends: Vec<End> },
-    Cancel { picks: Vec<Index> },
-    Reschedule { pick: Index, later: i64 },
-    Resolve { pick: Index, to: Resolution },
-    Expire { limit: usize },
+    Insert {
+        jobs: Vec<New>,
+        atomic: bool,
+        bookmark: Option<u8>,
+    },
+    Claim {
+        picks: Vec<Index>,
+    },
+    /// Rows that follow each other, whatever became of them.
+    ClaimRun {
+        first: Index,
+        count: u64,
+    },
+    ClaimReady {
+        limit: usize,
+    },
+    Settle {
+        ends: Vec<End>,
+    },
+    Cancel {
+        picks: Vec<Index>,
+    },
+    Reschedule {
+        pick: Index,
+        later: i64,
+    },
+    Resolve {
+        pick: Index,
+        to: Resolution,
+    },
+    Expire {
+        limit: usize,
+    },
     Crash,
-    Reclaim { limit: usize },
-    Prune { age: i64, unknown_too: bool, submitted_by: Option<bool>, limit: usize },
-    SetQueue { queue: u8, limits: Option<(usize, bool)> },
+    Reclaim {
+        limit: usize,
+    },
+    Prune {
+        age: i64,
+        unknown_too: bool,
+        submitted_by: Option<bool>,
+        limit: usize,
+    },
+    SetQueue {
+        queue: u8,
+        limits: Option<(usize, bool)>,
+    },
 }
 
 /// A job to insert: few names and few contents, so that they meet.
@@ -82,6 +117,19 @@ fn new() -> impl Strategy<Value = New> {
     })
 }
 
+/// So many that stores take several at once. Most have a name of their own, some one of their neighbours'
+/// or of the few that all use.
+fn crowd() -> impl Strategy<Value = Vec<New>> {
+    (vec(new(), 19..64), 1..50_u64).prop_map(|(jobs, thousand)| {
+        let of_a_crowd = |(place, new): (usize, New)| match place % 16 {
+            7 => new,
+            9 => New { guid: thousand * 1_000 + place as u64 - 1, key: None, ..new },
+            _ => New { guid: thousand * 1_000 + place as u64, key: None, ..new },
+        };
+        jobs.into_iter().enumerate().map(of_a_crowd).collect()
+    })
+}
+
 fn end() -> impl Strategy<Value = End> {
     let fence_off = prop_oneof![8 => Just(0), 1 => Just(-1), 1 => Just(1)];
     (any::<Index>(), fence_off, any::<bool>(), 0..9_u8, 0..40_i64)
@@ -93,9 +141,10 @@ fn op() -> impl Strategy<Value = Op> {
     let resolution =
         prop_oneof![Just(Resolution::Started), Just(Resolution::Failed), Just(Resolution::Pending)];
     prop_oneof![
-        6 => (vec(new(), 1..5), any::<bool>(), proptest::option::of(any::<u8>()))
+        6 => (prop_oneof![5 => vec(new(), 1..5), 1 => crowd()], any::<bool>(), proptest::option::of(any::<u8>()))
             .prop_map(|(jobs, atomic, bookmark)| Op::Insert { jobs, atomic, bookmark }),
         2 => vec(any::<Index>(), 1..6).prop_map(|picks| Op::Claim { picks }),
+        2 => (any::<Index>(), 8..40_u64).prop_map(|(first, count)| Op::ClaimRun { first, count }),
         5 => (1..6_usize).prop_map(|limit| Op::ClaimReady { limit }),
         6 => vec(end(), 1..5).prop_map(|ends| Op::Settle { ends }),
         2 => vec(any::<Index>(), 1..4).prop_map(|picks| Op::Cancel { picks }),
@@ -151,6 +200,11 @@ async fn step(model: &mut Model, now: i64, op: Op) {
         }
         Op::Claim { picks } => {
             let ids: Vec<_> = picks.iter().filter_map(|index| Some(pick(model, index)?.id)).collect();
+            model.claim(&ids, at(now)).await;
+        }
+        Op::ClaimRun { first, count } => {
+            let Some(first) = pick(model, &first).map(|row| row.id.0) else { return };
+            let ids: Vec<_> = (first..first + count).map(JobId).collect();
             model.claim(&ids, at(now)).await;
         }
         Op::ClaimReady { limit } => {

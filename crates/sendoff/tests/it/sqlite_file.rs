@@ -101,6 +101,27 @@ fn a_lock_that_outlives_its_owner_is_waited_for() {
     assert_eq!(fs::read_to_string(&lock).unwrap(), format!("{}\n", std::process::id()));
 }
 
+/// A process that another thread is just starting has one until its exec.
+#[test]
+fn a_copy_of_the_lock_does_not_outlive_the_store() {
+    use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    let store = open(&path);
+    let lock = directory.path().join("store.db.lock");
+    let descriptors = fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().path());
+    let [ref held] =
+        descriptors.filter(|fd| fs::read_link(fd).is_ok_and(|to| to == lock)).collect::<Vec<_>>()[..]
+    else {
+        panic!("it holds the lock by one descriptor")
+    };
+    let held = held.file_name().unwrap().to_str().unwrap().parse().unwrap();
+    let own = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
+    let _copy = pidfd_getfd(own, held, PidfdGetfdFlags::empty()).unwrap();
+    drop(store);
+    drop(open(&path));
+}
+
 #[tokio::test]
 async fn one_owner_at_a_time() {
     let directory = tempfile::tempdir().unwrap();
@@ -205,6 +226,35 @@ async fn a_row_that_cannot_be_decoded_is_left_alone() {
 }
 
 #[tokio::test]
+async fn a_row_that_cannot_be_decoded_is_left_out_of_a_run_of_claims() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    let store = open(&path);
+    let verdicts = store.insert(batch((0..20).map(job))).await.unwrap();
+    let mut ids: Vec<_> = (0..20)
+        .map(|n| verdicts[n].clone())
+        .map(|verdict| match verdict {
+            Inserted::Created(id) => id,
+            other => panic!("not created: {other:?}"),
+        })
+        .collect();
+    drop(store);
+    let conn = rusqlite::Connection::open(&path).unwrap();
+    conn.execute("UPDATE job SET request = 'not JSON' WHERE id = ?1", [ids[7].0.cast_signed()]).unwrap();
+    drop(conn);
+    let store = open(&path);
+    // One is claimed already, and one comes twice.
+    assert!(store.claim(vec![ids[3]], by(1)).await.unwrap()[0].is_some());
+    ids.push(ids[0]);
+    let claimed = store.claim(ids, by(2)).await.unwrap();
+    let lost: Vec<_> = (0..21).filter(|n| claimed[*n].is_none()).collect();
+    assert_eq!(lost, [3, 7, 20]);
+    assert!(claimed.iter().flatten().all(|claimed| claimed.fence == 1 && claimed.attempt == 1));
+    let counts = store.counts().await.unwrap();
+    assert_eq!((counts.total(State::Starting), counts.total(State::Pending), counts.quarantined), (19, 1, 1));
+}
+
+#[tokio::test]
 async fn queues_without_jobs_leave_no_counts_behind() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store.db");
@@ -259,6 +309,28 @@ async fn a_full_disk_refuses_what_does_not_fit_and_goes_on() {
     assert!(store.settle(vec![released(id, fence)], at(2)).await.unwrap()[0].applied);
     drop(store);
     assert_eq!(open(&path).counts().await.unwrap().total(State::Pending), 2);
+}
+
+#[tokio::test]
+async fn a_job_that_the_table_refuses_takes_its_own_call_along_and_no_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory.path().join("store.db"));
+    let claimed_before = insert(&store, 0).await;
+    assert!(store.claim(vec![claimed_before], by(1)).await.unwrap()[0].is_some());
+    // In the middle of those that one statement inserts.
+    let bad = (1..40).map(|n| Job { max_attempts: u32::from(n != 30), ..job(n) });
+    let before = store.insert(batch((100..125).map(job)));
+    let bad = store.insert(batch(bad));
+    let after = store.insert(batch((200..225).map(job)));
+    assert!(bad.await.unwrap_err().is_invalid());
+    for answer in [before.await, after.await] {
+        assert!(answer.unwrap().iter().all(|verdict| matches!(verdict, Inserted::Created(_))));
+    }
+    assert!(store.get(job(1).guid).await.unwrap().is_none());
+    // What was remembered of it went with the group that was undone.
+    assert!(store.settle(vec![released(claimed_before, 1)], at(2)).await.unwrap()[0].applied);
+    let counts = store.counts().await.unwrap();
+    assert_eq!((counts.total(State::Pending), counts.total(State::Starting)), (51, 0));
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Batches: all or none, or each job by itself and any number of them.
 
+#[cfg(test)]
+pub(crate) mod fuzz;
 mod itemised;
 mod lines;
 
@@ -87,6 +89,7 @@ async fn all_or_none(api: Arc<Api>, call: Call, media: Media) -> Answered {
     let created = items.iter().filter(|item| item.created).count();
     let existing = items.len() - created;
     tracing::debug!(target: "audit", who = %call.who.name, action = "submit_batch", created, existing);
+    sendoff::crash_point!(BatchBeforeReply);
     json(StatusCode::OK, &Stored { items, created, existing, durability: scheduler.durability() })
 }
 

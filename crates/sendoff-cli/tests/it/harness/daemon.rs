@@ -3,7 +3,8 @@
 use std::{
     io::{BufRead, BufReader, Read},
     net::SocketAddr,
-    process::{Child, Command},
+    os::unix::process::ExitStatusExt,
+    process::{Child, ChildStdout, Command},
     sync::{Arc, Condvar, Mutex},
     time::Duration,
 };
@@ -50,18 +51,31 @@ impl Daemon {
     }
 
     /// The same, or its exit code and what it said if it ended instead.
-    pub(crate) fn try_spawn(mut command: Command) -> Result<Self, (Option<i32>, String)> {
+    pub(crate) fn try_spawn(command: Command) -> Result<Self, (Option<i32>, String)> {
+        let (mut daemon, stdout) = Self::launch(command);
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        match serde_json::from_str(&line) {
+            Ok(ready) => {
+                daemon.ready = ready;
+                Ok(daemon)
+            }
+            Err(_) => {
+                let (code, log) = daemon.ended();
+                Err((code, format!("{line}{log}")))
+            }
+        }
+    }
+
+    /// Starts this command and does not wait; where it will say that it serves.
+    pub(crate) fn launch(mut command: Command) -> (Self, ChildStdout) {
         let mut child = command.spawn().unwrap();
         let log = Arc::new(Log::default());
         let mut stderr = child.stderr.take().unwrap();
         let shared = log.clone();
         std::thread::spawn(move || shared.follow(&mut stderr));
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        match serde_json::from_str(&line) {
-            Ok(ready) => Ok(Self { child, log, ready }),
-            Err(_) => Err((child.wait().unwrap().code(), format!("{line}{}", log.all()))),
-        }
+        let stdout = child.stdout.take().unwrap();
+        (Self { child, log, ready: Value::Null }, stdout)
     }
 
     /// Its unix socket.
@@ -123,6 +137,11 @@ impl Daemon {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         self.log.all()
+    }
+
+    /// Waits until it dies by itself: by which signal.
+    pub(crate) fn dead(mut self) -> Option<i32> {
+        self.child.wait().unwrap().signal()
     }
 }
 

@@ -8,7 +8,7 @@ mod retention;
 mod stopping;
 mod terminal;
 mod trouble;
-mod upgrade;
+pub(crate) mod upgrade;
 
 use serde_json::Value;
 

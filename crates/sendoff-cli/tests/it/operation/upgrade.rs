@@ -6,10 +6,11 @@ use super::{count, ended};
 use crate::harness::{Daemon, Place};
 
 const STORE: &str = "state/sendoff/sendoff.db";
-const GUID: &str = "6f1c2d3e-0000-4000-8000-00000000000";
+/// Of the jobs of [`of_schema_1`], but for the last digit.
+pub(crate) const GUID: &str = "6f1c2d3e-0000-4000-8000-00000000000";
 
 /// A store of the first schema with pending jobs: one due, one of the far future.
-fn of_schema_1(place: &Place) {
+pub(crate) fn of_schema_1(place: &Place) {
     std::fs::create_dir_all(place.path("state/sendoff")).unwrap();
     let store = rusqlite::Connection::open(place.path(STORE)).unwrap();
     store.execute_batch(include_str!("../../../../sendoff/src/store/sqlite/sql/0001_jobs.sql")).unwrap();

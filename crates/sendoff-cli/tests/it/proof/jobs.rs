@@ -11,14 +11,16 @@ use super::{Chance, caller::Caller};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Kind {
     Simulated,
+    SimulatedAtMostOnce,
     HttpAtLeastOnce,
     HttpAtMostOnce,
     Process,
+    ProcessAtLeastOnce,
 }
 
 impl Kind {
     pub(super) const fn at_most_once(self) -> bool {
-        matches!(self, Self::HttpAtMostOnce | Self::Process)
+        matches!(self, Self::SimulatedAtMostOnce | Self::HttpAtMostOnce | Self::Process)
     }
 }
 

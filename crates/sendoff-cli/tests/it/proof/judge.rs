@@ -77,8 +77,10 @@ impl Case<'_> {
         for (held, kind) in jobs {
             let record = self.record(held);
             let starts = match kind {
-                Kind::Simulated => None,
-                Kind::Process => Some(starts.get(&held.guid).copied().unwrap_or(0)),
+                Kind::Simulated | Kind::SimulatedAtMostOnce => None,
+                Kind::Process | Kind::ProcessAtLeastOnce => {
+                    Some(starts.get(&held.guid).copied().unwrap_or(0))
+                }
                 Kind::HttpAtLeastOnce | Kind::HttpAtMostOnce => {
                     Some(calls.get(&held.guid).copied().unwrap_or(0))
                 }
@@ -155,7 +157,8 @@ impl Case<'_> {
     }
 }
 
-fn judge_one(record: &Record, kind: Kind, cancel: Cancel, starts: Option<usize>) {
+/// Fails unless this job's record, what its caller was told and how often it was seen to start agree.
+pub(super) fn judge_one(record: &Record, kind: Kind, cancel: Cancel, starts: Option<usize>) {
     let told = format!("{kind:?}, {cancel:?}, {starts:?} starts of {record:?}");
     let (state, flagged) = (record.state.as_str(), record.possible_duplicate);
     if let Some(starts) = starts {

@@ -20,7 +20,7 @@ const CALLERS: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// After this long without an answer the fleet is taken for dead.
-const GIVE_UP: Duration = Duration::from_secs(180);
+const GIVE_UP: Duration = Duration::from_secs(900);
 
 /// What a caller knows of a job whose submit was acknowledged.
 pub(super) struct Acknowledged {
@@ -49,6 +49,10 @@ pub(super) struct Load<'a> {
     pub(super) stop: AtomicBool,
     /// Answers that said "later".
     pub(super) refused: AtomicUsize,
+    /// Whether the disk may be full.
+    pub(super) full: AtomicBool,
+    /// Answers that said that it is.
+    pub(super) no_room: AtomicUsize,
     /// When submits were acknowledged, by the boot-time clock; kept only with a pace.
     pub(super) moments: Mutex<Vec<Duration>>,
     begun: Duration,
@@ -65,6 +69,8 @@ impl<'a> Load<'a> {
             acknowledged: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
             refused: AtomicUsize::new(0),
+            full: AtomicBool::new(false),
+            no_room: AtomicUsize::new(0),
             moments: Mutex::default(),
             begun: SystemClock.elapsed(),
         }
@@ -148,9 +154,15 @@ impl<'a> Load<'a> {
         loop {
             match caller.ask("POST", path, body) {
                 Ok((status, answer)) if wanted.contains(&status) => return (status, answer),
-                Ok((503, _)) => {
-                    assert!(caller.retry_after.is_some(), "it does not say when to ask again");
+                Ok((503, problem)) => {
+                    // Both mean that the daemon is about to end.
+                    let kind = problem["type"].as_str().unwrap_or_default();
+                    let ends = ["/problems/store_broken", "/problems/commit_unknown"].contains(&kind);
+                    assert!(ends || caller.retry_after.is_some(), "it does not say when to ask again");
                     self.refused.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok((507, _)) if self.full.load(Ordering::Relaxed) => {
+                    self.no_room.fetch_add(1, Ordering::Relaxed);
                 }
                 Err(_) => {}
                 Ok(refused) => panic!("{path} {body}: {refused:?}"),

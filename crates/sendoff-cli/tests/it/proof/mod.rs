@@ -6,11 +6,16 @@
 //! `SENDOFF_MINUTES=30 cargo test --release -p sendoff-cli --test it proof::fleet -- --nocapture`
 //! `SENDOFF_JOBS=1000000 cargo test --release -p sendoff-cli --test it proof::fleet -- --nocapture`
 //! `SENDOFF_FAILOVERS=20 cargo test --release -p sendoff-cli --test it proof::failover -- --nocapture`
+//! `SENDOFF_CELLS=all cargo test -p sendoff-cli --test it proof::crash_points -- --nocapture`
 //! `SENDOFF_CUTS=10 cargo test --release -p sendoff-cli --test it proof::partition -- --nocapture`
+//! `SENDOFF_MINUTES=60 cargo test --release -p sendoff-cli --test it proof::soak -- --nocapture`
+//!
+//! and those in [`sick`].
 //!
 //! Only the long ones stop or cut off a node past its lease (20 s) and past being declared dead (45 s).
 
 mod caller;
+mod crash_points;
 mod failover;
 mod fleet;
 mod jobs;
@@ -22,6 +27,8 @@ mod partition;
 mod race;
 mod records;
 mod rolling;
+mod sick;
+mod soak;
 mod witness;
 
 use std::time::Duration;

@@ -80,6 +80,11 @@ impl Node {
         Caller::new(self.socket.clone())
     }
 
+    /// The memory that it holds, in KiB.
+    pub(super) fn memory(&self) -> usize {
+        memory_of(self.running(Daemon::id)).unwrap()
+    }
+
     /// The name under which it is registered.
     pub(super) fn name(&self) -> String {
         let (status, answer) = self.caller().ask("GET", "/v1/nodes", "").unwrap();
@@ -114,8 +119,15 @@ impl Node {
     }
 }
 
+/// The memory of a process in KiB, as long as there is one.
+pub(super) fn memory_of(id: u32) -> Option<usize> {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+    let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    memory.trim().trim_end_matches(" kB").parse().ok()
+}
+
 /// Children of this process that have ended and were not waited for.
-fn zombies_of(parent: u32) -> usize {
+pub(super) fn zombies_of(parent: u32) -> usize {
     let parent = parent.to_string();
     let is_zombie = |stat: &str| {
         // The second field is the name in brackets, which may hold blanks and brackets itself.

@@ -16,7 +16,8 @@ use sendoff::{
 };
 use uuid::Uuid;
 
-/// An endpoint that answers 204, after so many milliseconds as the path says, and keeps each call.
+/// An endpoint that answers 204, after so many milliseconds as the path says, and keeps each call. At
+/// `/again` the first call for a job is answered "later", at `/flaky` 500.
 /// Its threads end with the connections, which end with the daemon.
 pub(super) struct Endpoint {
     pub(super) address: SocketAddr,
@@ -31,6 +32,8 @@ pub(super) struct Call {
     pub(super) at: Timestamp,
     /// When it was about to be answered; `None` if its caller was gone by then.
     pub(super) until: Option<Timestamp>,
+    /// It was told to come again: nothing was started.
+    refused: bool,
 }
 
 impl Endpoint {
@@ -53,10 +56,10 @@ impl Endpoint {
         self.seen.lock().unwrap().clone()
     }
 
-    /// How often each guid was called.
+    /// How often each guid was called, but for calls that were told to come again.
     pub(super) fn counts(&self) -> HashMap<Uuid, usize> {
         let mut counts = HashMap::new();
-        for call in self.seen.lock().unwrap().iter() {
+        for call in self.seen.lock().unwrap().iter().filter(|call| !call.refused) {
             *counts.entry(call.guid).or_default() += 1;
         }
         counts
@@ -69,6 +72,7 @@ fn answer(stream: TcpStream, seen: &Mutex<Vec<Call>>) -> std::io::Result<()> {
     let mut line = String::new();
     loop {
         let (mut guid, mut length, mut held) = (None, 0, Duration::ZERO);
+        let (mut again, mut is_flaky) = (false, false);
         loop {
             line.clear();
             if reader.read_line(&mut line)? == 0 {
@@ -83,15 +87,21 @@ fn answer(stream: TcpStream, seen: &Mutex<Vec<Call>>) -> std::io::Result<()> {
                 }
                 Some(_) => {}
                 None if line.trim_end().is_empty() => break,
-                None => held = Duration::from_millis(milliseconds(&line)),
+                None => {
+                    held = Duration::from_millis(milliseconds(&line));
+                    again = line.split(' ').nth(1) == Some("/again");
+                    is_flaky = line.split(' ').nth(1) == Some("/flaky");
+                }
             }
         }
         // Counted as soon as the head is there: the start has begun, whatever becomes of the rest.
-        let call = Call { guid: guid.unwrap(), at: SystemClock.now(), until: None };
-        let place = {
+        let guid = guid.unwrap();
+        let (place, refused, failed) = {
             let mut seen = seen.lock().unwrap();
-            seen.push(call);
-            seen.len() - 1
+            let is_first = seen.iter().all(|call| call.guid != guid);
+            let refused = again && is_first;
+            seen.push(Call { guid, at: SystemClock.now(), until: None, refused });
+            (seen.len() - 1, refused, is_flaky && is_first)
         };
         std::io::copy(&mut reader.by_ref().take(length), &mut std::io::sink())?;
         if !held.is_zero() {
@@ -100,7 +110,12 @@ fn answer(stream: TcpStream, seen: &Mutex<Vec<Call>>) -> std::io::Result<()> {
         if !gone(reader.get_ref()) {
             seen.lock().unwrap()[place].until = Some(SystemClock.now());
         }
-        reader.get_mut().write_all(b"HTTP/1.1 204 No Content\r\n\r\n")?;
+        let answer: &[u8] = match (refused, failed) {
+            (true, _) => b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 0\r\nContent-Length: 0\r\n\r\n",
+            (_, true) => b"HTTP/1.1 500 Not Now\r\nContent-Length: 0\r\n\r\n",
+            _ => b"HTTP/1.1 204 No Content\r\n\r\n",
+        };
+        reader.get_mut().write_all(answer)?;
     }
 }
 
@@ -131,7 +146,7 @@ impl Ledger {
     }
 
     /// How often each guid was started.
-    fn starts(&self) -> HashMap<Uuid, usize> {
+    pub(super) fn starts(&self) -> HashMap<Uuid, usize> {
         let mut starts = HashMap::new();
         for line in fs::read_to_string(&self.0).unwrap().lines() {
             *starts.entry(line.parse().unwrap()).or_default() += 1;

@@ -10,9 +10,18 @@ use crate::job::{Lane, QueueLimits};
 
 impl Board {
     pub(in crate::dispatcher) fn lane_key(&mut self, lane: &Arc<Lane>) -> LaneKey {
-        if let Some(&key) = self.lane_keys.get(lane) {
-            return key;
+        if let Some((last, key)) = &self.last_lane
+            && Arc::ptr_eq(last, lane)
+        {
+            return *key;
         }
+        let key = self.lane_keys.get(lane).copied();
+        let key = key.unwrap_or_else(|| self.new_lane(lane));
+        self.last_lane = Some((lane.clone(), key));
+        key
+    }
+
+    fn new_lane(&mut self, lane: &Arc<Lane>) -> LaneKey {
         let queue = self.queue_key(&lane.queue);
         self.queues[queue].lanes += 1;
         let (starter, per_destination) = self
@@ -88,6 +97,7 @@ impl Board {
         self.short.remove(&key);
         let lane = self.lanes.remove(key);
         self.lane_keys.remove(&lane.lane);
+        self.last_lane.take_if(|(_, last)| *last == key);
         if let Some(gate_key) = lane.gates[1] {
             let gate = &mut self.gates[gate_key];
             gate.lanes -= 1;

@@ -8,7 +8,10 @@ impl Board {
     /// Whether the queue's own limits allow a start now; if only its rate does not, it is woken.
     pub(super) fn queue_may_start(&mut self, key: QueueKey, now: Duration) -> bool {
         let queue = &self.queues[key];
-        if queue.limits.paused || queue.limits.max_in_flight.is_some_and(|max| queue.in_flight >= max) {
+        if queue.limits.paused
+            || queue.limits.max_in_flight.is_some_and(|max| queue.in_flight >= max)
+                && !mutated!(QueueLimitIgnored)
+        {
             return false;
         }
         if !self.held.is_empty() && self.is_held(&queue.name, now) {

@@ -69,7 +69,7 @@ pub(super) struct Submitted {
 }
 
 pub(super) enum Replies {
-    Single(Vec<(Reply<Stored>, OwnedSemaphorePermit)>),
+    Single { replies: Vec<Reply<Stored>>, room: Option<OwnedSemaphorePermit> },
     Batch { reply: Reply<Vec<Inserted>>, _room: OwnedSemaphorePermit },
 }
 
@@ -162,6 +162,7 @@ impl Driver {
             self.tell(&changed.record, self.shared.clock.now());
         }
         match changed.header.clone() {
+            Some(_) if mutated!(RescheduleNotTold) => {}
             Some(header) => self.feed(Event::Rescheduled { header, deadline: changed.record.expires_at }),
             None => self.shared.ended(changed.record.guid),
         }
@@ -173,7 +174,7 @@ impl Driver {
         if let Some(among) = &mut self.among {
             among.limits_change();
         }
-        if result.is_ok() {
+        if result.is_ok() && !mutated!(LimitsNotTold) {
             let built = || self.shared.built_queues.get(&change.queue).copied();
             let limits = change.limits.or_else(built).unwrap_or_default();
             self.feed(Event::QueueLimits(change.queue, limits));
@@ -194,8 +195,9 @@ impl Driver {
                 let fatal = err.is_fatal().then(|| err.again());
                 self.end_call(call, err.is_commit_unknown());
                 match batch.replies {
-                    Replies::Single(replies) => {
-                        for (reply, _) in replies {
+                    Replies::Single { replies, room } => {
+                        drop(room);
+                        for reply in replies {
                             let _ = reply.send(Err(err.again()));
                         }
                     }
@@ -208,10 +210,13 @@ impl Driver {
         let mut claimed = Vec::new();
         let mut withdrawn = Vec::new();
         let mut deadline: Option<Timestamp> = None;
+        let listened_to = self.shared.has_listeners();
         for ((job, admitted), verdict) in batch.jobs.iter().zip(&verdicts) {
             match verdict {
                 Inserted::Created(id) => {
-                    self.notify(job, State::Pending, 0, job.queued_at);
+                    if listened_to {
+                        self.notify(job, State::Pending, 0, job.queued_at);
+                    }
                     if *admitted {
                         let claim = first_claim(*id, job, now);
                         if let Some(among) = &mut self.among {
@@ -237,9 +242,11 @@ impl Driver {
         let durability = self.shared.store.durability();
         match batch.replies {
             Replies::Batch { reply, .. } => drop(reply.send(Ok(verdicts))),
-            Replies::Single(replies) => {
+            Replies::Single { replies, room } => {
+                // Who has the answer may submit the next at once.
+                drop(room);
                 let answers = replies.into_iter().zip(&verdicts).zip(&batch.jobs);
-                for (((reply, _), verdict), (job, admitted)) in answers {
+                for ((reply, verdict), (job, admitted)) in answers {
                     let stored = |guid, created| Accepted { guid, created, durability };
                     let answer = match verdict {
                         Inserted::Created(_) => Ok(Stored {
@@ -273,11 +280,14 @@ impl Driver {
 
     fn announce_settled(&mut self, settlements: &[Settlement], verdicts: &[Settled]) {
         let now = self.shared.clock.now();
+        let listened_to = self.shared.has_listeners();
         for (settlement, verdict) in settlements.iter().zip(verdicts) {
             let Some(live) = self.live.remove(&settlement.id) else { continue };
             let claimed = &live.claimed;
             if verdict.applied {
-                self.notify(&claimed.job, verdict.state, claimed.attempt, now);
+                if listened_to {
+                    self.notify(&claimed.job, verdict.state, claimed.attempt, now);
+                }
                 self.observe(&live, settlement, verdict.state);
             } else if self.among.is_some() {
                 // Taken back by another node meanwhile, or stored by a write whose answer was lost.

@@ -24,7 +24,9 @@ pub(in crate::scheduler) const CANCELS: usize = 1_000;
 #[derive(Default)]
 struct Gathered {
     jobs: Vec<Arc<Job>>,
-    submitters: Vec<(Reply<Stored>, OwnedSemaphorePermit)>,
+    submitters: Vec<Reply<Stored>>,
+    /// The places in the inbox of all of them.
+    room: Option<OwnedSemaphorePermit>,
     guids: Vec<Guid>,
     cancellers: Cancellers,
 }
@@ -44,13 +46,17 @@ impl Driver {
         let mut gathered = Gathered::default();
         for command in commands {
             // What came before a command of another kind goes to the store before it.
-            if !matches!(command, Command::Submit { .. }) {
+            let overtakes = mutated!(CancelOvertakesSubmit) && matches!(command, Command::Cancel { .. });
+            if !matches!(command, Command::Submit { .. }) && !overtakes {
                 self.submit_gathered(&mut gathered);
             }
             if !matches!(command, Command::Cancel { .. }) {
                 self.cancel_gathered(&mut gathered);
             }
             self.take_command(command, &mut gathered);
+        }
+        if mutated!(CancelOvertakesSubmit) {
+            self.cancel_gathered(&mut gathered);
         }
         self.submit_gathered(&mut gathered);
         self.cancel_gathered(&mut gathered);
@@ -64,7 +70,11 @@ impl Driver {
             }
             Command::Submit { job, reply, room } => {
                 gathered.jobs.push(job);
-                gathered.submitters.push((reply, room));
+                gathered.submitters.push(reply);
+                match &mut gathered.room {
+                    Some(rooms) => rooms.merge(room),
+                    none => *none = Some(room),
+                }
             }
             Command::Batch { batch, reply, room } => {
                 self.submit(batch, Replies::Batch { reply, _room: room });
@@ -117,7 +127,8 @@ impl Driver {
     fn submit_gathered(&mut self, gathered: &mut Gathered) {
         if !gathered.jobs.is_empty() {
             let jobs = std::mem::take(&mut gathered.jobs);
-            let replies = Replies::Single(std::mem::take(&mut gathered.submitters));
+            let replies = std::mem::take(&mut gathered.submitters);
+            let replies = Replies::Single { replies, room: gathered.room.take() };
             self.submit(NewBatch { jobs, atomic: false, bookmark: None }, replies);
         }
     }
@@ -132,6 +143,9 @@ impl Driver {
 
     fn submit(&mut self, batch: NewBatch, replies: Replies) {
         let now = self.now();
+        #[cfg(feature = "testing")]
+        let replies =
+            if mutated!(AckBeforeCommit) { acknowledge(&batch, replies, &self.shared) } else { replies };
         let lease = self.shared.membership.lease();
         let may_claim = self.among.is_none() || lease.holds(now.elapsed);
         let mut jobs = Vec::with_capacity(batch.jobs.len());
@@ -157,6 +171,19 @@ impl Driver {
         let now = self.shared.clock.now();
         self.call("cancel", |store| store.cancel(guids, now), |result| Answer::Cancelled(cancellers, result));
     }
+}
+
+/// The mistake [`Mutant::AckBeforeCommit`](crate::mutant::Mutant).
+#[cfg(feature = "testing")]
+fn acknowledge(batch: &NewBatch, replies: Replies, shared: &super::Shared) -> Replies {
+    let Replies::Single { replies, room } = replies else { return replies };
+    let unheard = replies.into_iter().zip(&batch.jobs).map(|(reply, job)| {
+        let durability = shared.store.durability();
+        let accepted = super::super::command::Accepted { guid: job.guid, created: true, durability };
+        drop(reply.send(Ok(Stored { accepted, claimed: None })));
+        tokio::sync::oneshot::channel().0
+    });
+    Replies::Single { replies: unheard.collect(), room }
 }
 
 pub(super) fn refuse(command: Command, error: &Error) {

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -86,6 +87,9 @@ impl Among {
     }
 
     pub(super) fn take_lease(&mut self, claimed: &Claimed) -> Option<Arc<Lease>> {
+        if mutated!(BeginsUnderTheNextLease) {
+            return Some(self.fleet.lease());
+        }
         self.leases.remove(&claimed.id).filter(|(fence, _)| *fence == claimed.fence).map(|(_, lease)| lease)
     }
 
@@ -104,12 +108,12 @@ impl Among {
     }
 }
 
-/// Waits for the fleet's next wake; without a fleet for ever.
-pub(super) async fn woken(among: &mut Option<Among>) -> Wake {
-    let Some(among) = among else { return std::future::pending().await };
-    let wake = (&mut among.woken).await;
+/// The fleet's next wake; without a fleet there is none.
+pub(super) fn poll_woken(among: &mut Option<Among>, cx: &mut Context<'_>) -> Poll<Wake> {
+    let Some(among) = among else { return Poll::Pending };
+    let wake = std::task::ready!(among.woken.poll_unpin(cx));
     among.woken = among.fleet.woken();
-    wake
+    Poll::Ready(wake)
 }
 
 impl Driver {
@@ -191,12 +195,18 @@ impl Driver {
     /// know of, and gives those back once nothing under way can make them known.
     pub(super) fn look_for_strays(&mut self) {
         let Some(among) = &mut self.among else { return };
+        if mutated!(StraysForgotten) {
+            return;
+        }
+        if mutated!(StraysWithCallsUnderWay) {
+            among.strays.found.iter_mut().for_each(|(_, calls)| calls.clear());
+        }
         if let Some((found, _)) = among.strays.found.take_if(|(_, calls)| calls.is_disjoint(&among.calls)) {
             let next_at = self.shared.clock.now();
             let outcome = || Outcome::Released { next_at, error: None };
             let strays: Vec<_> = found
                 .into_iter()
-                .filter(|(id, fence)| !self.dispatcher.has(*id, *fence))
+                .filter(|(id, fence)| mutated!(StraysIncludeKnown) || !self.dispatcher.has(*id, *fence))
                 .map(|(id, fence)| Settlement { id, fence, begun: None, outcome: outcome() })
                 .collect();
             if !strays.is_empty() {

@@ -4,25 +4,26 @@
 mod answers;
 mod commands;
 mod fleet;
+mod live;
 mod stop;
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     future::poll_fn,
     sync::{Arc, atomic::Ordering},
+    task::{Context, Poll},
 };
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use tokio::{sync::mpsc, task::AbortHandle};
-use tokio_util::task::TaskTracker;
+use tokio::{runtime::Handle, sync::mpsc};
 
-use super::{Shared, attempt, command::Command};
+use super::{Shared, command::Command};
 use crate::{
-    dispatcher::{Action, AttemptEnd, Backoff, Dispatcher, Event, Now},
+    dispatcher::{Action, AttemptEnd, Dispatcher, Event, Now},
     error::Result,
-    job::{Job, JobId, QueueLimits},
+    job::{ById, Job, QueueLimits},
     notice::Notice,
-    ports::{AttemptClock, Claimed, Running, StartError, StartErrorClass, Store, StoreFuture},
+    ports::{Store, StoreFuture},
     state::State,
     time::{Timer, Timestamp},
 };
@@ -30,33 +31,17 @@ use answers::Answer;
 pub(super) use commands::CANCELS;
 use commands::{QueueChange, refuse};
 use fleet::Among;
+use live::{Live, Together};
 use stop::Stopping;
 
 /// Commands, or ends of attempts, taken at once.
 const TAKE: usize = 4_096;
+
 /// What attempts and started things tell the loop.
 pub(super) enum Message {
     Ended(AttemptEnd),
+    EndedTogether(Vec<AttemptEnd>),
     RunEnded(Arc<str>),
-}
-
-/// An attempt under way.
-struct Live {
-    /// None if it was ended before it was tried.
-    task: Option<AbortHandle>,
-    clock: Arc<AttemptClock>,
-    abandonable: bool,
-    claimed: Arc<Claimed>,
-    /// Its end was told, or was decided for it; the outcome is on its way to the store.
-    ended: bool,
-}
-
-impl Live {
-    fn abort(&self) {
-        if let Some(task) = &self.task {
-            task.abort();
-        }
-    }
 }
 
 pub(super) struct Driver {
@@ -69,8 +54,13 @@ pub(super) struct Driver {
     sender: mpsc::UnboundedSender<Message>,
     timer: Box<dyn Timer>,
     armed: Option<Timestamp>,
-    tasks: TaskTracker,
-    live: HashMap<JobId, Live>,
+    /// Where attempts run, each in a task of its own or with others.
+    runtime: Handle,
+    live: ById<Live>,
+    /// Whether anybody listened when the actions at hand were begun.
+    listened_to: bool,
+    /// Attempts for starters that start many at once, until it is known how many there are.
+    together: Vec<Together>,
     answers: FuturesUnordered<BoxFuture<'static, Answer>>,
     /// The first is on its way to the store, the others wait for it.
     queue_changes: VecDeque<QueueChange>,
@@ -98,8 +88,10 @@ impl Driver {
             sender,
             timer,
             armed: None,
-            tasks: TaskTracker::new(),
-            live: HashMap::new(),
+            runtime: Handle::current(),
+            live: ById::default(),
+            listened_to: false,
+            together: Vec::new(),
             answers: FuturesUnordered::new(),
             queue_changes: VecDeque::new(),
             stopping: None,
@@ -112,13 +104,14 @@ impl Driver {
         let outcome = self.turn().await;
         if let Err(fatal) = outcome {
             tracing::error!(error = %fatal, "the store is poisoned: nothing is started or acknowledged any more");
-            self.live.values().for_each(Live::abort);
+            self.live.values().for_each(Live::abort_together);
             self.shared.fatal.send_replace(Some(Arc::new(fatal)));
         }
         self.inbox.close();
         while let Ok(command) = self.inbox.try_recv() {
             refuse(command, &self.shared.closed());
         }
+        crash_point!(DrainBeforeClose);
         // Lets go of the store's file, so that it can be opened again at once.
         if let Err(err) = self.shared.store.close().await {
             tracing::warn!(error = %err, "closing the store");
@@ -126,6 +119,7 @@ impl Driver {
                 self.shared.fatal.send_replace(Some(Arc::new(err)));
             }
         }
+        crash_point!(DrainClosed);
         self.shared.end();
         if let Some(stopping) = self.stopping.take() {
             // Nobody may be waiting for the report any more.
@@ -137,34 +131,52 @@ impl Driver {
         let mut commands = Vec::new();
         let mut messages = Vec::new();
         self.feed(Event::Tick);
-        loop {
-            if self.is_done() {
-                return Ok(());
-            }
+        while !self.is_done() {
             self.arm();
-            tokio::select! {
-                count = self.inbox.recv_many(&mut commands, TAKE), if !self.deserted => {
-                    if count == 0 {
-                        self.deserted = true;
-                        self.handles_dropped();
-                    }
-                    self.take_commands(commands.drain(..));
-                }
-                _ = self.messages.recv_many(&mut messages, TAKE) => self.take_messages(messages.drain(..)),
-                Some(answer) = self.answers.next(), if !self.answers.is_empty() => {
-                    self.take_answer(answer)?;
-                    while let Some(Some(answer)) = self.answers.next().now_or_never() {
-                        self.take_answer(answer)?;
-                    }
-                }
-                wake = fleet::woken(&mut self.among) => self.woken(wake),
-                () = poll_fn(|cx| self.timer.poll_ring(cx)) => {
-                    self.armed = None;
-                    self.feed(Event::Tick);
-                }
-            }
+            poll_fn(|cx| self.poll_sources(cx, &mut commands, &mut messages)).await?;
             self.pursue_stop();
         }
+        Ok(())
+    }
+
+    /// Takes what each source has, one after the other; ready if there was anything. Every turn looks
+    /// at all of them, so none starves another, and in the same order, so the same events are taken in
+    /// the same way (`select!` would draw lots).
+    fn poll_sources(
+        &mut self,
+        cx: &mut Context<'_>,
+        commands: &mut Vec<Command>,
+        messages: &mut Vec<Message>,
+    ) -> Poll<Result<()>> {
+        let mut found = false;
+        if !self.deserted
+            && let Poll::Ready(count) = self.inbox.poll_recv_many(cx, commands, TAKE)
+        {
+            found = true;
+            if count == 0 {
+                self.deserted = true;
+                self.handles_dropped();
+            }
+            self.take_commands(commands.drain(..));
+        }
+        if self.messages.poll_recv_many(cx, messages, TAKE).is_ready() {
+            found = true;
+            self.take_messages(messages.drain(..));
+        }
+        while let Poll::Ready(Some(answer)) = self.answers.poll_next_unpin(cx) {
+            found = true;
+            self.take_answer(answer)?;
+        }
+        if let Poll::Ready(wake) = fleet::poll_woken(&mut self.among, cx) {
+            found = true;
+            self.woken(wake);
+        }
+        if self.timer.poll_ring(cx).is_ready() {
+            found = true;
+            self.armed = None;
+            self.feed(Event::Tick);
+        }
+        if found { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 
     fn now(&self) -> Now {
@@ -192,10 +204,17 @@ impl Driver {
         let now = self.now();
         let actions = self.dispatcher.handle(now, event);
         self.count_in_flight();
-        self.shared.blank.store(self.dispatcher.is_blank(), Ordering::Release);
+        let is_blank = self.dispatcher.is_blank();
+        // Who waits for idleness looks at this too, and it may change with any answer: that there is
+        // nothing in any lane can be the last one.
+        if self.shared.blank.swap(is_blank, Ordering::AcqRel) != is_blank && is_blank {
+            self.shared.lull.notify_waiters();
+        }
+        self.listened_to = self.shared.has_listeners();
         for action in actions {
             self.act(now, action);
         }
+        self.start_together();
     }
 
     fn count_in_flight(&self) {
@@ -267,65 +286,22 @@ impl Driver {
         self.answers.push(answer);
     }
 
-    fn start(&mut self, claimed: Arc<Claimed>) {
-        self.notify(&claimed.job, State::Starting, claimed.attempt, claimed.claimed_at);
-        let id = claimed.id;
-        let lease = self.among.as_mut().and_then(|among| among.take_lease(&claimed));
-        let clock = attempt::stamps(&self.shared.clock, lease, &claimed);
-        let Some((starter, defaults)) = self.shared.resolver.starter(&claimed.job.lane.starter) else {
-            // The dispatcher claims only for starters that are there.
-            let live = Live { task: None, clock, abandonable: true, claimed, ended: false };
-            self.live.insert(id, live);
-            return self.release(id, "no such starter");
-        };
-        let name = claimed.job.lane.starter.clone();
-        let running = match defaults.max_running {
-            None => Running::unlimited(),
-            Some(_) => {
-                let sender = self.sender.clone();
-                Running::new(move || {
-                    // The loop may be gone, and with it the limit.
-                    let _ = sender.send(Message::RunEnded(name));
-                })
-            }
-        };
-        let abandonable = defaults.abandonable;
-        if self.stopping.is_some() {
-            self.live.insert(id, Live { task: None, clock, abandonable, claimed, ended: false });
-            return self.release(id, "sendoff is stopping");
-        }
-        let run = attempt::run(starter.clone(), abandonable, claimed.clone(), clock.clone(), running);
-        let sender = self.sender.clone();
-        let task = self.tasks.spawn(async move {
-            // The loop outlives its attempts, but for the end of the runtime.
-            let _ = sender.send(Message::Ended(run.await));
-        });
-        let task = Some(task.abort_handle());
-        self.live.insert(id, Live { task, clock, abandonable, claimed, ended: false });
-    }
-
-    /// Ends an attempt that has not begun and will not.
-    fn release(&mut self, id: JobId, why: &str) {
-        let error = StartError::new(StartErrorClass::Released, why);
-        let end = AttemptEnd { id, begun: None, result: Err(error), backoff: Backoff::default() };
-        // The receiver is ours.
-        let _ = self.sender.send(Message::Ended(end));
-    }
-
     fn take_messages(&mut self, messages: impl Iterator<Item = Message>) {
         let mut ends = Vec::new();
         for message in messages {
             match message {
-                Message::Ended(end) => {
-                    if let Some(live) = self.live.get_mut(&end.id) {
-                        live.ended = true;
-                    }
-                    ends.push(end);
-                }
+                Message::Ended(end) => ends.push(end),
+                Message::EndedTogether(more) if ends.is_empty() => ends = more,
+                Message::EndedTogether(more) => ends.extend(more),
                 Message::RunEnded(starter) => self.feed(Event::RunEnded(starter)),
             }
         }
         if !ends.is_empty() {
+            for end in &ends {
+                if let Some(live) = self.live.get_mut(&end.id) {
+                    live.ended = true;
+                }
+            }
             self.feed(Event::Ended(ends));
         }
     }

@@ -52,7 +52,7 @@ impl Driver {
         let mut ends = Vec::new();
         for (id, live) in self.live.iter().filter(|(_, live)| !live.ended) {
             // One that may not be dropped midway finds out when it wants to begin.
-            if live.clock.stop() && live.abandonable {
+            if (live.clock.stop() || mutated!(StopReleasesBegun)) && live.abandonable {
                 live.abort();
                 ends.push(*id);
             }
@@ -63,6 +63,7 @@ impl Driver {
         for id in ends {
             self.release(id, "sendoff is stopping");
         }
+        crash_point!(DrainBegun);
     }
 
     /// After the grace period gives up the attempts that are still under way.
@@ -83,9 +84,9 @@ impl Driver {
         let mut ends = Vec::new();
         for (id, live) in self.live.iter_mut().filter(|(_, live)| !live.ended) {
             live.ended = true;
-            live.abort();
+            live.abort_together();
             // What has not begun is known not to have started, also if it would not be dropped.
-            let error = if live.clock.stop() {
+            let error = if live.clock.stop() || mutated!(AbandonedIsNotStarted) {
                 stopping.report.released += 1;
                 StartError::new(StartErrorClass::Released, "sendoff stopped")
             } else {
@@ -101,7 +102,7 @@ impl Driver {
     pub(super) fn is_done(&mut self) -> bool {
         let Some(stopping) = &mut self.stopping else { return false };
         stopping.report.unsettled = self.live.len();
-        if self.dispatcher.is_drained() && self.answers.is_empty() {
+        if (self.dispatcher.is_drained() && self.answers.is_empty()) || mutated!(StopLeavesStarting) {
             return true;
         }
         stopping.abandoned && self.shared.clock.elapsed() >= stopping.last_settle()

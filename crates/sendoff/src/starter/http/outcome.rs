@@ -2,30 +2,31 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::HeaderValue;
 
+use super::{answer::Answer, link::Broken};
 use crate::{
     job::Receipt,
     ports::{StartError, StartErrorClass},
     time::Timestamp,
 };
 
-/// Judges an answer that arrived at `now`. `trusting` says that a 429 or 503 with `Retry-After`
-/// is believed.
+/// Judges an answer that arrived `now`. `trusting` says that a 429 or 503 with `Retry-After` is
+/// believed.
 pub(super) fn judge(
     destination: &str,
-    status: StatusCode,
-    headers: &HeaderMap,
-    now: Timestamp,
+    answer: &Answer,
+    now: impl FnOnce() -> Timestamp,
     trusting: bool,
 ) -> Result<Receipt, StartError> {
+    let status = answer.status;
     if status.is_success() {
         return Ok(Receipt { status: Some(status.as_u16()), pid: None });
     }
-    let retry_after = headers.get(header::RETRY_AFTER).and_then(|value| {
+    let retry_after = answer.retry_after.as_ref().and_then(|value| {
         // The target's own clock, where it tells it, measures its date best.
-        let date = headers.get(header::DATE).and_then(read_date);
-        read_retry_after(value, date.unwrap_or(now))
+        let date = answer.date.as_ref().and_then(read_date);
+        read_retry_after(value, date.unwrap_or_else(now))
     });
     let class = match status.as_u16() {
         // An explicit "come later" is the only answer that says that nothing was started; a 429
@@ -51,17 +52,17 @@ pub(super) fn judge(
     Err(error)
 }
 
-/// The request, or part of it, may have gone out, and then no answer came.
-pub(super) fn broken(destination: &str, err: &hyper::Error) -> StartError {
-    let how = if err.is_incomplete_message() {
-        "closed the connection before it answered".to_owned()
-    } else if err.is_parse() {
-        format!("sent something that is no HTTP/1.1 answer ({err})")
-    } else {
-        match std::error::Error::source(err).and_then(|source| source.downcast_ref::<std::io::Error>()) {
-            Some(io) => format!("broke the connection before it answered ({io})"),
-            None => format!("broke the connection before it answered ({err})"),
+/// There was no answer.
+pub(super) fn broken(destination: &str, broken: &Broken) -> StartError {
+    let how = match broken {
+        Broken::Unsent => {
+            let message = format!("{destination} closed the connection before the request was sent");
+            return StartError::not_started(message);
         }
+        // From here on the request, or part of it, may have arrived.
+        Broken::Closed => "closed the connection before it answered".to_owned(),
+        Broken::Io(err) => format!("broke the connection before it answered ({err})"),
+        Broken::NoAnswer(why) => format!("sent something that is no HTTP/1.1 answer ({why})"),
     };
     StartError::ambiguous(format!("{destination} {how}"))
 }
@@ -87,15 +88,22 @@ fn read_date(value: &HeaderValue) -> Option<Timestamp> {
 
 #[cfg(test)]
 mod tests {
+    use http::StatusCode;
+
     use super::*;
 
-    fn judged(status: u16, headers: &[(http::HeaderName, &str)], trusting: bool) -> StartError {
-        let headers = headers
-            .iter()
-            .map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap()))
-            .collect();
-        let now = "1994-11-06T08:49:00Z".parse().unwrap();
-        judge("h:80", StatusCode::from_u16(status).unwrap(), &headers, now, trusting).unwrap_err()
+    fn judged(status: u16, headers: &[(&str, &str)], trusting: bool) -> StartError {
+        let header = |name| {
+            let value = headers.iter().find(|(other, _)| *other == name).map(|(_, value)| value);
+            value.map(|value| HeaderValue::from_str(value).unwrap())
+        };
+        let answer = Answer {
+            status: StatusCode::from_u16(status).unwrap(),
+            retry_after: header("retry-after"),
+            date: header("date"),
+        };
+        let now = || "1994-11-06T08:49:00Z".parse().unwrap();
+        judge("h:80", &answer, now, trusting).unwrap_err()
     }
 
     #[test]
@@ -113,7 +121,7 @@ mod tests {
             ("soon", None),
             ("", None),
         ] {
-            let error = judged(503, &[(header::RETRY_AFTER, value)], true);
+            let error = judged(503, &[("retry-after", value)], true);
             assert_eq!(error.retry_after, seconds.map(Duration::from_secs), "{value}");
             let believed = error.class == StartErrorClass::NotStarted;
             assert_eq!(believed, seconds.is_some(), "{value}");
@@ -122,16 +130,14 @@ mod tests {
 
     #[test]
     fn a_date_counts_from_the_targets_own_clock() {
-        let late = [
-            (header::RETRY_AFTER, "Mon, 07 Nov 1994 00:00:10 GMT"),
-            (header::DATE, "Mon, 07 Nov 1994 00:00:00 GMT"),
-        ];
+        let late =
+            [("retry-after", "Mon, 07 Nov 1994 00:00:10 GMT"), ("date", "Mon, 07 Nov 1994 00:00:00 GMT")];
         assert_eq!(judged(429, &late, true).retry_after, Some(Duration::from_secs(10)));
     }
 
     #[test]
     fn at_most_once_believes_only_if_told_to() {
-        let later = [(header::RETRY_AFTER, "1")];
+        let later = [("retry-after", "1")];
         for status in [429, 503] {
             assert_eq!(judged(status, &later, true).class, StartErrorClass::NotStarted);
             assert_eq!(judged(status, &later, false).class, StartErrorClass::Ambiguous);

@@ -2,17 +2,15 @@
 
 use std::{
     collections::HashMap,
-    future::poll_fn,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Waker},
     time::Duration,
 };
 
-use http::{HeaderValue, Uri};
-use hyper::body::{Body, Incoming};
+use http::HeaderValue;
 use tokio::{
     task::{AbortHandle, JoinSet, unconstrained},
     time::{Instant, timeout},
@@ -22,14 +20,15 @@ use super::{
     connect::{self, Connector, Endpoint},
     link::Link,
     prepare::Place,
+    rest::Progress,
 };
 use crate::{
     ports::{Refusal, StartError},
     starter::policy::Bounds,
 };
 
-/// Idle connections to all origins together; one more is closed instead of kept.
-const MAX_IDLE: usize = 1_024;
+/// Connections to all origins together that are kept, idle or in use again; one more is closed instead.
+const MAX_KEPT: usize = 1_024;
 /// Answers whose rest is read after their start has ended, and for how long. An answer beyond
 /// either is not worth its connection: a new one costs less.
 const MAX_FINISHING: usize = 256;
@@ -57,13 +56,21 @@ pub(super) struct Pool {
     limits: Limits,
     origins: RwLock<HashMap<Box<str>, Arc<Origin>>>,
     /// What the URLs of late came to: reading one costs as much as writing the whole request.
-    urls: RwLock<HashMap<Box<str>, Known>>,
-    idle_total: Arc<AtomicUsize>,
+    urls: RwLock<HashMap<Box<str>, Arc<Known>>>,
+    kept: Arc<AtomicUsize>,
     tasks: Mutex<Tasks>,
 }
 
-/// A URL's origin, and its path and query.
-pub(super) type Known = (Arc<Origin>, Uri);
+/// Where a URL leads.
+pub(super) struct Known {
+    pub(super) origin: Arc<Origin>,
+    /// Path and query.
+    pub(super) target: Box<str>,
+}
+
+/// A connection's place among those that are kept, until it is closed: to count it only then spares
+/// each start two changes to what all threads share.
+pub(super) struct Seat(Arc<AtomicUsize>);
 
 #[derive(Default)]
 struct Tasks {
@@ -76,13 +83,13 @@ struct Tasks {
 pub(super) struct Origin {
     endpoint: Endpoint,
     limits: Limits,
-    idle_total: Arc<AtomicUsize>,
+    kept: Arc<AtomicUsize>,
     /// The last one kept is the first one used again, so that those not needed grow old.
     idle: Mutex<Vec<Idle>>,
 }
 
 struct Idle {
-    link: Link,
+    link: Box<Link>,
     since: Instant,
 }
 
@@ -93,18 +100,20 @@ impl Pool {
             limits,
             origins: RwLock::default(),
             urls: RwLock::default(),
-            idle_total: Arc::default(),
+            kept: Arc::default(),
             tasks: Mutex::default(),
         })
     }
 
     /// Where `url` leads.
-    pub(super) fn place(&self, url: &str) -> Result<Known, Refusal> {
+    pub(super) fn place(self: &Arc<Self>, url: &str) -> Result<Arc<Known>, Refusal> {
         if let Some(known) = self.urls.read().unwrap_or_else(PoisonError::into_inner).get(url) {
             return Ok(known.clone());
         }
         let place = Place::read(url)?;
-        let found = (self.origin(&place)?, place.target);
+        // Also origins that are never connected to have to be forgotten.
+        self.sweep_from_now_on();
+        let found = Arc::new(Known { origin: self.origin(&place)?, target: place.target.as_str().into() });
         if url.len() <= MAX_KNOWN_LENGTH {
             let mut urls = self.urls.write().unwrap_or_else(PoisonError::into_inner);
             if urls.len() >= MAX_KNOWN {
@@ -124,7 +133,7 @@ impl Pool {
         let origin = Origin {
             endpoint: place.endpoint()?,
             limits: self.limits,
-            idle_total: Arc::clone(&self.idle_total),
+            kept: Arc::clone(&self.kept),
             idle: Mutex::default(),
         };
         let mut origins = self.origins.write().unwrap_or_else(PoisonError::into_inner);
@@ -136,34 +145,33 @@ impl Pool {
         self: &Arc<Self>,
         origin: &Origin,
         bounds: Option<&Bounds<'_>>,
-    ) -> Result<Link, StartError> {
+    ) -> Result<Box<Link>, StartError> {
         self.sweep_from_now_on();
         let (stream, peer) = self.connector.connect(&origin.endpoint, bounds).await?;
-        Link::new(stream, peer).await.map_err(|err| {
-            StartError::not_started(format!("{}: connect failed: {err}", origin.destination()))
-        })
+        Ok(Box::new(Link::new(stream, peer)))
     }
 
     /// Reads the rest of an answer and keeps the connection. What has arrived already is read at
     /// once; nobody waits for the rest.
-    pub(super) async fn finish(&self, origin: &Arc<Origin>, mut link: Link, body: Incoming) {
-        if body.is_end_stream() && link.is_idle() {
-            return origin.keep(link);
-        }
+    pub(super) fn finish(&self, origin: &Arc<Origin>, mut link: Box<Link>) {
         let cap = self.limits.body_cap;
-        if usize::try_from(body.size_hint().lower()).is_ok_and(|length| length <= cap) {
-            let origin = Arc::clone(origin);
-            let mut rest = Box::pin(async move {
-                if let Ok(true) = timeout(FINISH_WITHIN, link.finish(body, cap)).await {
-                    origin.keep(link);
-                }
-            });
-            if poll_fn(|cx| Poll::Ready(rest.as_mut().poll(cx))).await.is_pending() {
-                let mut tasks = self.tasks();
-                while tasks.set.try_join_next().is_some() {}
-                if tasks.set.len() < MAX_FINISHING {
-                    tasks.set.spawn(rest);
-                }
+        match link.settle(cap) {
+            Progress::Done => return origin.keep(link),
+            Progress::Spoiled => return,
+            Progress::More => {}
+        }
+        let origin = Arc::clone(origin);
+        let mut rest = Box::pin(async move {
+            if let Ok(true) = timeout(FINISH_WITHIN, link.finish(cap)).await {
+                origin.keep(link);
+            }
+        });
+        // Whoever waits is the task, which polls it again first of all.
+        if rest.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            let mut tasks = self.tasks();
+            while tasks.set.try_join_next().is_some() {}
+            if tasks.set.len() < MAX_FINISHING {
+                tasks.set.spawn(rest);
             }
         }
     }
@@ -221,12 +229,11 @@ impl Origin {
 
     /// An idle connection that is still open, as far as known, to an address within `bounds`: jobs
     /// that may reach more have left some to others.
-    pub(super) async fn take(&self, bounds: Option<&Bounds<'_>>) -> Option<Link> {
+    pub(super) fn take(&self, bounds: Option<&Bounds<'_>>) -> Option<Box<Link>> {
+        let mut cx = Context::from_waker(Waker::noop());
         loop {
             let Idle { mut link, since } = self.pop(bounds)?;
-            self.idle_total.fetch_sub(1, Ordering::Relaxed);
-            if since.elapsed() < self.limits.idle_time && poll_fn(|cx| Poll::Ready(link.poll_idle(cx))).await
-            {
+            if since.elapsed() < self.limits.idle_time && link.poll_idle(&mut cx) {
                 return Some(link);
             }
         }
@@ -242,16 +249,12 @@ impl Origin {
     }
 
     /// Keeps an idle connection for the next start, or closes it if there are enough.
-    pub(super) fn keep(&self, link: Link) {
+    pub(super) fn keep(&self, mut link: Box<Link>) {
+        link.seat = link.seat.or_else(|| Seat::take(&self.kept));
         let mut idle = self.idle();
-        if idle.len() >= self.limits.idle_per_origin {
-            return;
+        if link.seat.is_some() && idle.len() < self.limits.idle_per_origin {
+            idle.push(Idle { link, since: Instant::now() });
         }
-        if self.idle_total.fetch_add(1, Ordering::Relaxed) >= MAX_IDLE {
-            self.idle_total.fetch_sub(1, Ordering::Relaxed);
-            return;
-        }
-        idle.push(Idle { link, since: Instant::now() });
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
@@ -261,19 +264,24 @@ impl Origin {
     /// Closes what is too old or closed; how many are left.
     fn sweep(&self) -> usize {
         let mut idle = self.idle();
-        let before = idle.len();
         let mut cx = Context::from_waker(Waker::noop());
         idle.retain_mut(|Idle { link, since }| {
             since.elapsed() < self.limits.idle_time && link.poll_idle(&mut cx)
         });
-        self.idle_total.fetch_sub(before - idle.len(), Ordering::Relaxed);
         idle.len()
     }
 }
 
-impl Drop for Origin {
+impl Seat {
+    fn take(kept: &Arc<AtomicUsize>) -> Option<Self> {
+        let seat = Self(Arc::clone(kept));
+        // One that finds all taken is given back right away.
+        (kept.fetch_add(1, Ordering::Relaxed) < MAX_KEPT).then_some(seat)
+    }
+}
+
+impl Drop for Seat {
     fn drop(&mut self) {
-        let left = self.idle.get_mut().unwrap_or_else(PoisonError::into_inner).len();
-        self.idle_total.fetch_sub(left, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

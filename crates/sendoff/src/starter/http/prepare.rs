@@ -5,11 +5,9 @@ use std::net::IpAddr;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header,
-    uri::{InvalidUri, PathAndQuery},
+    HeaderName, HeaderValue, Method, header,
+    uri::{Authority, InvalidUri, PathAndQuery},
 };
-use http_body_util::Full;
-use hyper::body::Bytes;
 use rustls::pki_types::ServerName;
 use url::{Host, Position, Url};
 
@@ -17,12 +15,10 @@ use super::{
     connect::{self, Endpoint},
     header::HttpHeader,
     payload::Http,
-    pool::Origin,
     secret::Reference,
 };
 use crate::{
-    job::Delivery,
-    ports::{Attempt, Refusal, StartError},
+    ports::{Refusal, StartError},
     starter::policy::Bounds,
 };
 
@@ -33,12 +29,6 @@ const MAX_HEADERS: usize = 32 * 1024;
 
 /// What a header of one letter and no value takes: `a: ` and a line break.
 const MIN_HEADER: usize = 5;
-
-static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-static GUID: HeaderName = HeaderName::from_static("x-sendoff-guid");
-static QUEUE: HeaderName = HeaderName::from_static("x-sendoff-queue");
-static ATTEMPT: HeaderName = HeaderName::from_static("x-sendoff-attempt");
-static DUE_AT: HeaderName = HeaderName::from_static("x-sendoff-due-at");
 
 /// Names that frame the message, that steer the connection, or that sendoff promises itself.
 const FORBIDDEN: &[&str] = &[
@@ -57,10 +47,10 @@ const FORBIDDEN_PREFIXES: &[&str] = &["proxy-", "x-sendoff-"];
 
 /// A payload that can be sent, but for its URL.
 pub(super) struct Prepared {
-    method: Method,
-    headers: Vec<(HeaderName, HeaderValue)>,
+    pub(super) method: Method,
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     secrets: Vec<Secret>,
-    body: Bytes,
+    pub(super) body: Vec<u8>,
     pub(super) trust_retry_after: bool,
 }
 
@@ -76,7 +66,7 @@ struct Secret {
 pub(super) struct Place {
     url: Url,
     /// Path and query, as the request line has them.
-    pub(super) target: Uri,
+    pub(super) target: PathAndQuery,
 }
 
 /// Checks `payload` but for its URL and takes it apart.
@@ -160,6 +150,10 @@ fn read_url(text: &str) -> Result<Url, Refusal> {
     if port == 0 {
         return refuse("port 0 is no port");
     }
+    // The parser lets quotes and backquotes through, which stand for other things in a Host header.
+    if url[Position::BeforeHost..Position::AfterPort].parse::<Authority>().is_err() {
+        return refuse("its host holds a character that no name has");
+    }
     let literal = match host {
         Host::Ipv4(ip) => Some(IpAddr::V4(ip)),
         Host::Ipv6(ip) => Some(IpAddr::V6(ip)),
@@ -171,8 +165,8 @@ fn read_url(text: &str) -> Result<Url, Refusal> {
     Ok(url)
 }
 
-fn target(url: &Url) -> Result<Uri, InvalidUri> {
-    PathAndQuery::try_from(&url[Position::BeforePath..Position::AfterQuery]).map(Uri::from)
+fn target(url: &Url) -> Result<PathAndQuery, InvalidUri> {
+    PathAndQuery::try_from(&url[Position::BeforePath..Position::AfterQuery])
 }
 
 fn read_method(text: &str) -> Result<Method, Refusal> {
@@ -203,7 +197,7 @@ fn read_name(text: &str) -> Result<HeaderName, Refusal> {
 /// What [`header_value`] does not take. Receivers disagree on how to read bytes beyond ASCII.
 const UNSENDABLE: &str = "a line break, a control character or one outside ASCII";
 
-fn header_value(bytes: &[u8]) -> Option<HeaderValue> {
+pub(super) fn header_value(bytes: &[u8]) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_bytes(bytes).ok().filter(|_| bytes.is_ascii())?;
     value.set_sensitive(true);
     Some(value)
@@ -235,18 +229,17 @@ fn body_field(payload: &Http) -> Result<Option<&'static str>, Refusal> {
     }
 }
 
-fn read_body(payload: Http) -> Result<Bytes, Refusal> {
+fn read_body(payload: Http) -> Result<Vec<u8>, Refusal> {
     if let Some(text) = payload.body {
-        return Ok(text.into());
+        return Ok(text.into_bytes());
     }
     if let Some(json) = payload.json {
-        return Ok(String::from(Box::<str>::from(json)).into());
+        return Ok(String::from(Box::<str>::from(json)).into_bytes());
     }
-    let Some(base64) = payload.body_base64 else { return Ok(Bytes::new()) };
-    match BASE64_STANDARD.decode(base64) {
-        Ok(bytes) => Ok(bytes.into()),
-        Err(err) => Err(Refusal::new("body_base64", format!("is not base64 with padding: {err}"))),
-    }
+    let Some(base64) = payload.body_base64 else { return Ok(Vec::new()) };
+    BASE64_STANDARD
+        .decode(base64)
+        .map_err(|err| Refusal::new("body_base64", format!("is not base64 with padding: {err}")))
 }
 
 impl Place {
@@ -318,47 +311,6 @@ impl Prepared {
         }
         fit(&self.headers).map_err(|why| StartError::permanent(format!("headers: {why}")))
     }
-
-    /// The request of one attempt.
-    pub(super) fn into_request(
-        self,
-        attempt: &Attempt,
-        origin: &Origin,
-        target: Uri,
-        user_agent: &HeaderValue,
-    ) -> Result<Request<Full<Bytes>>, StartError> {
-        let guid = plain(attempt.guid.to_string())?;
-        let mut headers = HeaderMap::with_capacity(10 + self.headers.len());
-        headers.insert(header::HOST, origin.host_header().clone());
-        headers.insert(header::USER_AGENT, user_agent.clone());
-        // Said even of an empty body where one is usual: some servers answer 411 otherwise.
-        if !self.body.is_empty() || (self.method != Method::GET && self.method != Method::HEAD) {
-            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(self.body.len()));
-        }
-        if attempt.delivery == Delivery::AtMostOnce {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        headers.insert(&IDEMPOTENCY_KEY, guid.clone());
-        headers.insert(&GUID, guid);
-        headers.insert(&QUEUE, plain(attempt.queue.to_string())?);
-        headers.insert(&ATTEMPT, HeaderValue::from(attempt.number));
-        headers.insert(&DUE_AT, plain(attempt.due_at.to_string())?);
-        for (name, value) in self.headers {
-            headers.insert(name, value);
-        }
-        let mut request = Request::new(Full::new(self.body));
-        *request.method_mut() = self.method;
-        *request.uri_mut() = target;
-        *request.headers_mut() = headers;
-        Ok(request)
-    }
-}
-
-/// A queue's name may hold anything; a line break in it must not reach the wire.
-fn plain(text: String) -> Result<HeaderValue, StartError> {
-    HeaderValue::try_from(text).map_err(|_| {
-        StartError::permanent("the queue's name holds a control character: no header can carry it")
-    })
 }
 
 #[cfg(test)]
@@ -397,6 +349,8 @@ mod tests {
             ("http://example.com/a\r\nb: c", "a space"),
             ("http://example.com\\@evil.example/", "backslash"),
             ("http://[::1/", "is not a URL"),
+            ("http://a\"b/", "no name has"),
+            ("http://a`b/", "no name has"),
             ("http://0.0.0.0/", "no address"),
             ("http://[::]/", "no address"),
             ("http://224.0.0.1/", "multicast"),
@@ -497,6 +451,6 @@ mod tests {
         assert_eq!(accepted(read).1.body, &b"\x00\xff"[..]);
         let null = Http::post("http://example.com/").json(&()).unwrap();
         let read: Http = serde_json::from_str(&serde_json::to_string(&null).unwrap()).unwrap();
-        assert_eq!(accepted(read).1.body, "null");
+        assert_eq!(accepted(read).1.body, b"null");
     }
 }

@@ -118,7 +118,9 @@ impl Launcher {
         };
         let prepared = tools.spawner.prepare(&command).map_err(|err| lacking("a spawn", &err))?;
         attempt.begin()?;
+        crash_point!(SpawnBefore);
         let pid = prepared.spawn().map_err(|err| refused(&ready, &err))?;
+        crash_point!(SpawnAfter);
         Ok((pid, &tools.reaper))
     }
 

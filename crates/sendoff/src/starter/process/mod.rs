@@ -5,6 +5,8 @@
 //! waits for children (`reaper`).
 
 mod admit;
+#[cfg(feature = "testing")]
+mod bare;
 mod env;
 mod launch;
 mod payload;
@@ -26,6 +28,8 @@ use crate::{
 };
 use launch::{Launcher, Task};
 
+#[cfg(feature = "testing")]
+pub use bare::spawn_in_a_loop;
 pub use env::ProcessEnv;
 pub use payload::Process;
 

@@ -92,8 +92,12 @@ impl<T: Send + 'static> Pool<T> {
         if state.work_waits() {
             shared.wake_watcher(&mut state);
         }
+        // Busy threads look at the queue before they sleep; waking nobody would be a system call, too.
+        let asleep = state.idle > 0;
         drop(state);
-        shared.work.notify_one();
+        if asleep {
+            shared.work.notify_one();
+        }
         Ok(())
     }
 }

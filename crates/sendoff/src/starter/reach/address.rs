@@ -103,35 +103,33 @@ fn special(ip: IpAddr) -> Option<&'static str> {
 }
 
 /// The addresses that one address has to be judged by: itself, and the IPv4 addresses that it is a
-/// tunnel's or a translator's way of writing. A mapped one is nothing but IPv4.
+/// tunnel's or a translator's way of writing, of which there may be several: which of them a network
+/// on the way knows cannot be told. A mapped one is nothing but IPv4.
 ///
 /// A translator's prefix of an operator's own choice cannot be told from any other address.
-fn faces(ip: IpAddr) -> [Option<IpAddr>; 3] {
-    let IpAddr::V6(v6) = ip else { return [Some(ip), None, None] };
+fn faces(ip: IpAddr) -> [Option<IpAddr>; 5] {
+    let IpAddr::V6(v6) = ip else { return [Some(ip), None, None, None, None] };
     if let Some(mapped) = v6.to_ipv4_mapped() {
-        return [Some(mapped.into()), None, None];
+        return [Some(mapped.into()), None, None, None, None];
     }
     let octets = v6.octets();
-    let at = |n: usize| IpAddr::from([octets[n], octets[n + 1], octets[n + 2], octets[n + 3]]);
-    let hidden = match v6.segments() {
+    let at = |n: usize| Ipv4Addr::from([octets[n], octets[n + 1], octets[n + 2], octets[n + 3]]);
+    let segments = v6.segments();
+    let last = match segments {
         // :: and ::1 look like IPv4-compatible addresses and are none.
-        [0, 0, 0, 0, 0, 0, 0, 0 | 1] => [None, None],
+        [0, 0, 0, 0, 0, 0, 0, 0 | 1] => None,
         // IPv4-compatible; translated (RFC 2765); NAT64; ISATAP's interface identifiers.
         [0, 0, 0, 0, 0, 0, ..]
         | [0, 0, 0, 0, 0xffff, 0, ..]
         | [0x64, 0xff9b, ..]
-        | [_, _, _, _, 0 | 0x200, 0x5efe, ..] => [Some(at(12)), None],
-        // 6to4.
-        [0x2002, ..] => [Some(at(2)), None],
-        // Teredo: the server, and the client with all bits turned over.
-        [0x2001, 0, ..] => {
-            let client =
-                Ipv4Addr::from_bits(!u32::from_be_bytes([octets[12], octets[13], octets[14], octets[15]]));
-            [Some(at(4)), Some(client.into())]
-        }
-        _ => [None, None],
+        | [_, _, _, _, 0 | 0x200, 0x5efe, ..] => Some(at(12)),
+        _ => None,
     };
-    [Some(ip), hidden[0], hidden[1]]
+    let (relayed, teredo) = (segments[0] == 0x2002, segments[..2] == [0x2001, 0]);
+    // 6to4; Teredo: the server, and the client with all bits turned over.
+    let (server, client) = (teredo.then(|| at(4)), teredo.then(|| Ipv4Addr::from_bits(!at(12).to_bits())));
+    let hidden = [last, relayed.then(|| at(2)), server, client].map(|face| face.map(IpAddr::V4));
+    [Some(ip), hidden[0], hidden[1], hidden[2], hidden[3]]
 }
 
 #[cfg(test)]

@@ -40,6 +40,8 @@ pub(super) struct Inner {
     /// Unknown rows, by `ended_at`: apart, since they outlive the others.
     unknown: Sorted,
     grants: Grants,
+    /// The request stored last: many jobs in a row often ask for the same.
+    last_request: Option<Arc<str>>,
     pub(super) bookmarks: HashMap<String, Vec<u8>>,
     pub(super) queues: BTreeMap<Arc<str>, QueueLimits>,
     /// Attempts that were under way when the store was opened: rows and fences.
@@ -179,7 +181,7 @@ impl Inner {
             });
         let row = Row {
             guid: job.guid,
-            request: job.request.clone(),
+            request: self.shared_request(&job.request),
             queued_at: job.queued_at,
             expires_at: job.expires_at,
             names,
@@ -198,6 +200,14 @@ impl Inner {
         }
         self.index(id, place);
         id
+    }
+
+    /// This request; if it is the same as the one before, that one, so that both are kept once.
+    fn shared_request(&mut self, request: &Arc<str>) -> Arc<str> {
+        match &self.last_request {
+            Some(last) if last == request => last.clone(),
+            _ => self.last_request.insert(request.clone()).clone(),
+        }
     }
 
     /// Deletes a row, whatever its state.
@@ -316,8 +326,16 @@ impl Inner {
             .collect()
     }
 
-    pub(super) fn cancel(&mut self, guid: Guid, now: Timestamp) -> CancelVerdict {
-        let Some(id) = self.find(guid) else { return CancelVerdict::NotFound };
+    pub(super) fn cancel(&mut self, guids: &[Guid], now: Timestamp) -> Vec<CancelVerdict> {
+        // All are looked up first: the waits for memory of one search and the next overlap then.
+        let found: Vec<_> = guids.iter().map(|guid| self.find(*guid)).collect();
+        found
+            .into_iter()
+            .map(|id| id.map_or(CancelVerdict::NotFound, |id| self.cancel_row(id, now)))
+            .collect()
+    }
+
+    fn cancel_row(&mut self, id: u64, now: Timestamp) -> CancelVerdict {
         let was = self.row(id).life.state;
         let state = self.step(id, now, &Transition::Cancel);
         let record = Box::new(self.record(self.row(id)));

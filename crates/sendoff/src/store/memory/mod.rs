@@ -4,7 +4,8 @@
 //! A pending job takes about 190 bytes beside its request (`cargo run --release --example
 //! memory_load`): a row of 128 in a slab whose numbers ascend and are never used again, a place of
 //! 13 in the hash table of guids, and an entry of 16 in each order that it waits in. One with a key, a
-//! submitter or a grant takes about 50 more; equal grants are kept once.
+//! submitter or a grant takes about 50 more; equal grants are kept once, and so are equal requests that
+//! follow each other.
 
 /// Whether a fault is planted; the constant `false` without the feature `testing`.
 macro_rules! planted {
@@ -146,7 +147,7 @@ impl Store for MemoryStore {
     }
 
     fn cancel(&self, guids: Vec<Guid>, now: Timestamp) -> StoreFuture<Vec<CancelVerdict>> {
-        self.call(|inner| Ok(guids.into_iter().map(|guid| inner.cancel(guid, now)).collect()))
+        self.call(|inner| Ok(inner.cancel(&guids, now)))
     }
 
     fn reschedule(&self, guid: Guid, run_at: Timestamp, now: Timestamp) -> StoreFuture<Option<Changed>> {

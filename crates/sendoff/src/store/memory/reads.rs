@@ -115,10 +115,10 @@ impl Inner {
         let lane = self.lanes.lane(row.lane);
         JobRecord {
             guid: row.guid,
-            queue: lane.queue.to_string(),
+            queue: lane.queue.clone(),
             state: row.life.state,
-            starter: lane.starter.to_string(),
-            target: lane.destination.as_deref().map(str::to_owned),
+            starter: lane.starter.clone(),
+            target: lane.destination.clone(),
             delivery: row.delivery,
             priority: row.priority,
             labels: labels(&row.request),
@@ -139,14 +139,14 @@ impl Inner {
             max_attempts: row.max_attempts,
             crashes: row.life.crashes,
             fence: row.life.fence,
-            node: past.node.as_deref().map(str::to_owned),
+            node: past.node.clone(),
             receipt: past.receipt,
             last_error: past.last_error.clone(),
             possible_duplicate: row.life.possible_duplicate,
             cancel_requested_at: row.life.cancel_requested_at,
             quarantined: false,
             clock_skew_us: past.clock_skew_us,
-            submitted_by: row.submitted_by().map(|by| by.to_string()),
+            submitted_by: row.submitted_by().cloned(),
         }
     }
 

@@ -93,7 +93,10 @@ impl Rows {
         self.next += 1;
         let place = id % CHUNK;
         if self.chunks.back().is_none_or(|(number, _)| *number < id / CHUNK) {
-            self.chunks.push_back((id / CHUNK, Chunk::Dense { rows: Vec::new(), live: 0 }));
+            // Room for a whole chunk, once there was one: growing step by step would move each row twice.
+            let room = if self.chunks.is_empty() { 0 } else { index(CHUNK) };
+            let rows = Vec::with_capacity(room);
+            self.chunks.push_back((id / CHUNK, Chunk::Dense { rows, live: 0 }));
         }
         let Some((_, chunk)) = self.chunks.back_mut() else { return id };
         match chunk {

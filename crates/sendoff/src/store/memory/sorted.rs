@@ -70,7 +70,6 @@ impl Sorted {
     pub(super) fn remove(&mut self, entry: Entry) {
         let at = self.block_of(entry);
         let Some(Block { entries, .. }) = self.blocks.get_mut(at) else { return };
-        // Rows mostly leave in order: look at the front before searching.
         if entries.front() == Some(&entry) {
             entries.pop_front();
         } else if let Ok(place) = entries.binary_search(&entry) {
@@ -105,6 +104,10 @@ impl Sorted {
 
     /// The place of the only block that can hold `entry`.
     fn block_of(&self, entry: Entry) -> usize {
+        // Rows mostly leave in order: look at the front before searching.
+        if self.blocks.get(1).is_none_or(|second| entry < second.from) {
+            return 0;
+        }
         self.blocks.partition_point(|block| block.from <= entry).saturating_sub(1)
     }
 }

@@ -1,5 +1,6 @@
-//! Asking a connection. Statements are sent with their parameters' types and have no names, so that
-//! each is one round trip and nothing of it stays in the session.
+//! Asking a connection. Statements are sent with their parameters' types and have no names (but for
+//! one, see [`Way`](super::flight::Way)), so that each is one round trip and nothing of it stays in the
+//! session.
 
 use tokio_postgres::{
     Client, Row,

@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 
 use super::failure::commit_unknown;
 use crate::{
+    crash::{Deed, Deeds},
     error::{Error, Result},
     guid::Guid,
     job::{JobId, QueueLimits},
@@ -84,6 +85,32 @@ macro_rules! each {
             Work::SetQueue($call) => $do,
         }
     };
+}
+
+/// What a group does. What found nothing to do does nothing.
+pub(super) fn deeds(group: &[Work]) -> Deeds {
+    let mut deeds = Deeds::default();
+    for work in group {
+        match work {
+            Work::Insert(call) => {
+                deeds.add(Deed::Submit);
+                if call.input.jobs.iter().any(|new| new.claim.is_some()) {
+                    deeds.add(Deed::Claim);
+                }
+            }
+            Work::Claim(_) | Work::ClaimWithin(_) => deeds.add(Deed::Claim),
+            Work::Settle(_) => deeds.add(Deed::Outcome),
+            Work::Cancel(_) => deeds.add(Deed::Cancel),
+            Work::Reschedule(_) => deeds.add(Deed::Reschedule),
+            Work::Expire(Call { output: Some(Ok(expired)), .. }) if !expired.ended.is_empty() => {
+                deeds.add(Deed::Expire);
+            }
+            Work::Prune(Call { output: Some(Ok(1..)), .. }) => deeds.add(Deed::Prune),
+            Work::Reclaim(Call { output: Some(Ok(1..)), .. }) => deeds.add(Deed::Reclaim),
+            _ => {}
+        }
+    }
+    deeds
 }
 
 impl Work {

@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use tokio_postgres::{Row, types::Type};
 
 use super::{
+    ask::{Answer, Param},
     call::{ClaimWithin, Work},
     rows::{self, job_id, row_id},
     sql::Sql,
@@ -20,70 +21,89 @@ use crate::{
 
 /// Claims of a group. What remains of those within the fleet's limits is for [`super::limited`].
 pub(super) async fn claim(tx: &Transaction<'_>, group: &mut [Work], calls: &[usize]) -> Result<(), Stop> {
-    let mut by_id: Vec<(i64, i64)> = Vec::new();
-    let mut within: Vec<(i64, i64)> = Vec::new();
-    for &call in calls {
-        match &group[call] {
-            Work::Claim(claim) if is_mine(tx, &claim.input.1) => {
-                let now = claim.input.1.now.as_micros();
-                by_id.extend(claim.input.0.iter().map(|id| (row_id(*id), now)));
-            }
-            Work::ClaimWithin(claim) if is_mine(tx, &claim.input.1) => {
-                let now = claim.input.1.now.as_micros();
-                within.extend(claim.input.0.iter().map(|wanted| (row_id(wanted.id), now)));
-            }
-            _ => {}
-        }
-    }
-    let mut claimed = claim_ids(tx, by_id, true).await?;
-    claimed.extend(claim_ids(tx, within, false).await?);
-    for &call in calls {
-        match &mut group[call] {
-            Work::Claim(call) => {
-                // An id that comes twice is claimed by the first.
-                call.set(call.input.0.iter().map(|id| claimed.remove(id).flatten()).collect());
-            }
-            Work::ClaimWithin(call) => {
-                let verdict = |wanted: &Wanted| match claimed.remove(&wanted.id).flatten() {
-                    Some(claimed) => ClaimVerdict::Claimed(Box::new(claimed)),
-                    None => ClaimVerdict::Lost,
-                };
-                call.set(call.input.0.iter().map(verdict).collect());
-            }
-            _ => {}
-        }
-    }
+    Claiming::send(tx, group, calls).await?.take(tx, group, calls).await?;
     replace(tx, group, calls).await
+}
+
+/// The rows of claims by id.
+pub(super) struct Claiming {
+    by_id: Vec<Row>,
+    within: Vec<Row>,
+}
+
+impl Claiming {
+    pub(super) async fn send(tx: &Transaction<'_>, group: &[Work], calls: &[usize]) -> Answer<Self> {
+        let (mut by_id, mut within) = (Vec::new(), Vec::new());
+        for &call in calls {
+            match &group[call] {
+                Work::Claim(claim) if is_mine(tx, &claim.input.1) => {
+                    let now = claim.input.1.now.as_micros();
+                    by_id.extend(claim.input.0.iter().map(|id| (row_id(*id), now)));
+                }
+                Work::ClaimWithin(claim) if is_mine(tx, &claim.input.1) => {
+                    let now = claim.input.1.now.as_micros();
+                    within.extend(claim.input.0.iter().map(|wanted| (row_id(wanted.id), now)));
+                }
+                _ => {}
+            }
+        }
+        let (by_id, within) = tokio::join!(biased; rows_of(tx, by_id, true), rows_of(tx, within, false));
+        Ok(Self { by_id: by_id?, within: within? })
+    }
+
+    /// Gives the calls what they have got.
+    pub(super) async fn take(
+        self,
+        tx: &Transaction<'_>,
+        group: &mut [Work],
+        calls: &[usize],
+    ) -> Result<(), Stop> {
+        let mut claimed: HashMap<_, _> = read(tx, &self.by_id).await?.into_iter().collect();
+        claimed.extend(read(tx, &self.within).await?);
+        for &call in calls {
+            match &mut group[call] {
+                Work::Claim(call) => {
+                    // An id that comes twice is claimed by the first.
+                    call.set(call.input.0.iter().map(|id| claimed.remove(id).flatten()).collect());
+                }
+                Work::ClaimWithin(call) => {
+                    let verdict = |wanted: &Wanted| match claimed.remove(&wanted.id).flatten() {
+                        Some(claimed) => ClaimVerdict::Claimed(Box::new(claimed)),
+                        None => ClaimVerdict::Lost,
+                    };
+                    call.set(call.input.0.iter().map(verdict).collect());
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
 }
 
 pub(super) fn is_mine(tx: &Transaction<'_>, by: &Claim) -> bool {
     *tx.me.lease.node() == by.node
 }
 
-/// Claims those of these rows that are due and free; without `all` those of queues with limits are
-/// left alone. A row that was claimed and cannot be read comes as `None`.
+/// Claims those of these rows that are due and free. A row that was claimed and cannot be read comes as
+/// `None`.
 pub(super) async fn claim_ids(
     tx: &Transaction<'_>,
     wanted: Vec<(i64, i64)>,
-    all: bool,
 ) -> Result<HashMap<JobId, Option<Claimed>>, Stop> {
+    let rows = rows_of(tx, wanted, true).await?;
+    Ok(read(tx, &rows).await?.into_iter().collect())
+}
+
+/// Claims those of these rows that are due and free; without `all` those of queues with limits are
+/// left alone.
+async fn rows_of(tx: &Transaction<'_>, wanted: Vec<(i64, i64)>, all: bool) -> Answer<Vec<Row>> {
     if wanted.is_empty() {
-        return Ok(HashMap::new());
+        return Ok(Vec::new());
     }
     let (ids, nows): (Vec<i64>, Vec<i64>) = wanted.into_iter().unzip();
-    let rows = tx
-        .rows(
-            Sql::Claim,
-            &[
-                (&tx.me.id, Type::INT8),
-                (&ids, Type::INT8_ARRAY),
-                (&nows, Type::INT8_ARRAY),
-                (&all, Type::BOOL),
-            ],
-        )
-        .await?;
-    let read = read(tx, &rows).await?;
-    Ok(read.into_iter().collect())
+    let params: [Param<'_>; 4] =
+        [(&tx.me.id, Type::INT8), (&ids, Type::INT8_ARRAY), (&nows, Type::INT8_ARRAY), (&all, Type::BOOL)];
+    tx.rows(Sql::Claim, &params).await
 }
 
 /// Claims the first due jobs of a lane, at most `limit`.
@@ -114,6 +134,16 @@ pub(super) async fn claim_others(
     Ok(read(tx, &rows).await?.into_iter().filter_map(|(_, claimed)| claimed).collect())
 }
 
+/// Whether calls did not get all that they wanted, though another job might do.
+pub(super) fn has_lost(group: &[Work], calls: &[usize]) -> bool {
+    calls.iter().any(|&call| match &group[call] {
+        Work::ClaimWithin(ClaimWithin { output: Some(Ok(verdicts)), .. }) => {
+            verdicts.iter().any(|verdict| matches!(verdict, ClaimVerdict::Lost))
+        }
+        _ => false,
+    })
+}
+
 /// What the calls of a group have lost of one lane.
 struct Lost {
     lane: Arc<Lane>,
@@ -124,7 +154,7 @@ struct Lost {
 
 /// Claims other due jobs of the lanes whose wanted ones were lost, and gives them in their place. One
 /// statement for each lane, however many calls: each walks past all that is locked.
-async fn replace(tx: &Transaction<'_>, group: &mut [Work], calls: &[usize]) -> Result<(), Stop> {
+pub(super) async fn replace(tx: &Transaction<'_>, group: &mut [Work], calls: &[usize]) -> Result<(), Stop> {
     let mut lost: Vec<Lost> = Vec::new();
     let mut known: HashMap<Arc<Lane>, usize> = HashMap::new();
     for &call in calls {

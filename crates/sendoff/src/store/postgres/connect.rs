@@ -32,6 +32,7 @@ pub(super) struct Target {
     /// One for each server, in the order in which they are tried.
     servers: Vec<Config>,
     tls: MakeRustlsConnect,
+    prepares: bool,
 }
 
 /// One connection: the client, and what drives it.
@@ -87,7 +88,11 @@ impl Target {
         if config.get_keepalives_retries().is_none() {
             config.keepalives_retries(KEEPALIVES_RETRIES);
         }
-        Ok(Self { servers: url::servers(&config)?, tls: tls::connector(&parts.tls)? })
+        Ok(Self {
+            servers: url::servers(&config)?,
+            tls: tls::connector(&parts.tls)?,
+            prepares: parts.prepares,
+        })
     }
 
     /// Servers and database as a URL, without user, password and options.
@@ -95,6 +100,11 @@ impl Target {
         let servers: Vec<_> = self.servers.iter().map(name).collect();
         let database = self.servers.first().and_then(|server| server.get_dbname().or(server.get_user()));
         format!("postgres://{}/{}", servers.join(","), database.unwrap_or_default())
+    }
+
+    /// Whether the URL lets sessions keep prepared statements.
+    pub(super) fn prepares(&self) -> bool {
+        self.prepares
     }
 
     /// Whether the URL names several servers, of which one takes writes at a time.

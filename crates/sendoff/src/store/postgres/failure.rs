@@ -1,6 +1,9 @@
 //! What an error of the database means for the call and for the connection.
 
-use tokio_postgres::{Error as PgError, error::SqlState};
+use tokio_postgres::{
+    Error as PgError,
+    error::{Severity, SqlState},
+};
 
 use crate::error::{Error, ErrorKind};
 
@@ -31,7 +34,7 @@ impl Failure {
             SqlState::READ_ONLY_SQL_TRANSACTION,
             SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
         ];
-        if code.code().starts_with("08") || lost.contains(code) {
+        if code.code().starts_with("08") || lost.contains(code) || ends_session(err) {
             Self::Lost
         } else if [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(code) {
             Self::Again
@@ -59,6 +62,15 @@ impl Failure {
         };
         Error::new(kind, format!("{what}: {words}"))
     }
+}
+
+/// Whether the session ends with it: also where the code says something else, as a pooler's do.
+pub(super) fn ends_session(err: &PgError) -> bool {
+    err.as_db_error().is_some_and(|db| match db.parsed_severity() {
+        Some(severity) => matches!(severity, Severity::Fatal | Severity::Panic),
+        // Untranslated by who does not tell the other.
+        None => matches!(db.severity(), "FATAL" | "PANIC"),
+    })
 }
 
 /// For a write whose answer was lost.

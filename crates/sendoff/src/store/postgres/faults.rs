@@ -48,9 +48,9 @@ faults! {
     "a prune takes what ended at the instant": PruneEnded "ended_at < $1" => "ended_at <= $1";
     "a prune takes unknown jobs": PruneEnded "BETWEEN 2 AND 5" => "BETWEEN 2 AND 6";
     "what is pruned is still counted": PruneEnded "-1::bigint" => "0::bigint";
-    "a job is stored without its grant": Insert "n.request, n.granted" => "n.request, NULL::integer";
-    "an inserted job is not counted": Insert "HAVING sum(m.n) <> 0" => "HAVING false";
-    "a claimed insert has no node": Insert "THEN $1 END" => "THEN $1 + 1 END";
+    "a job is stored without its grant": InsertAll "n.request, n.granted" => "n.request, NULL::integer";
+    "an inserted job is not counted": InsertAll "c.state, c.n" => "c.state, 0";
+    "a claimed insert has no node": InsertAll "THEN $1 END" => "THEN $1 + 1 END";
     "whoever holds a key is not found": Holders "idempotency_key = ANY($2::text[])" => "idempotency_key = ANY($2::text[]) AND false";
     "a bookmark is not moved": SetBookmark "SET value = excluded.value" => "SET value = sendoff.bookmark.value";
     "the limits of a queue stay as they were": SetQueueLimits "limits = excluded.limits" => "limits = sendoff.queue_limits.limits";

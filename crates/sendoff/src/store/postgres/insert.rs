@@ -2,17 +2,21 @@
 //!
 //! Most are not, so they are inserted at once; only those that did not come through are looked up.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use tokio_postgres::{Row, types::Type};
+use tokio_postgres::{
+    Client, Row, Statement,
+    types::{ToSql, Type},
+};
 use uuid::Uuid;
 
 use super::{
-    ask::Answer,
+    ask::{Answer, Param},
     call::{Insert, Work},
     failure::commit_unknown,
-    rows::{delivery_code, guid_of, job_id, uuid_of},
-    sql::Sql,
+    flight::Way,
+    rows::{delivery_code, guid_of, job_id, state_code, uuid_of},
+    sql::{Sql, Texts},
     texts::Ids,
     transaction::{Stop, Transaction, lease_ran_out},
 };
@@ -24,6 +28,29 @@ use crate::{
     state::State,
 };
 
+/// Of the parameters; the last three are only for inserting all or none.
+const TYPES: [Type; 18] = [
+    Type::INT8,
+    Type::INT4_ARRAY,
+    Type::INT2_ARRAY,
+    Type::INT2_ARRAY,
+    Type::INT4_ARRAY,
+    Type::INT8_ARRAY,
+    Type::INT8_ARRAY,
+    Type::INT8_ARRAY,
+    Type::INT8_ARRAY,
+    Type::INT4_ARRAY,
+    Type::BOOL_ARRAY,
+    Type::UUID_ARRAY,
+    Type::TEXT_ARRAY,
+    Type::TEXT_ARRAY,
+    Type::INT4_ARRAY,
+    Type::TEXT_ARRAY,
+    Type::INT2_ARRAY,
+    Type::INT8_ARRAY,
+];
+/// Of those, for inserting what can be.
+const JOB_PARAMS: usize = 15;
 /// How often a job is inserted anew because whoever held its guid or key was gone when looked up.
 const ROUNDS: usize = 8;
 
@@ -103,8 +130,90 @@ pub(super) fn is_plain(group: &[Work], calls: &[usize]) -> bool {
     })
 }
 
+/// The statement that inserts all, for this session. A plan that serves any number of rows is made of it:
+/// there is no table in it to be walked.
+pub(super) async fn prepare_statement(client: &Client, texts: &Texts) -> Answer<Statement> {
+    client.prepare_typed(texts.text(Sql::InsertAll), &TYPES).await
+}
+
 /// A job of a group: its call and its place there.
 type Item = (usize, usize);
+
+/// Jobs on their way in.
+pub(super) struct Inserting {
+    /// Those that have no verdict yet.
+    open: Vec<Item>,
+    verdicts: HashMap<usize, Vec<Option<Inserted>>>,
+    made: HashMap<JobId, Item>,
+}
+
+impl Inserting {
+    pub(super) fn new(group: &[Work], calls: impl IntoIterator<Item = usize>) -> Self {
+        let mut new = Self { open: Vec::new(), verdicts: HashMap::new(), made: HashMap::new() };
+        for call in calls {
+            if let Work::Insert(Insert { input, output: None, .. }) = &group[call] {
+                new.open.extend((0..input.jobs.len()).map(|item| (call, item)));
+                new.verdicts.insert(call, vec![None; input.jobs.len()]);
+            }
+        }
+        new
+    }
+
+    /// Whether every job came through.
+    pub(super) fn is_through(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Inserts those whose guid and key nobody has; or, which costs less, all of them, and fails with a
+    /// unique violation if anybody has one.
+    pub(super) async fn send(
+        &mut self,
+        tx: &Transaction<'_>,
+        group: &[Work],
+        ids: &Ids,
+        way: &Way,
+    ) -> Result<(), Stop> {
+        if self.open.is_empty() {
+            return Ok(());
+        }
+        let created = send(tx, group, &self.open, ids, way).await?;
+        let mut missing = Vec::new();
+        for (item, id) in std::mem::take(&mut self.open).into_iter().zip(created) {
+            match id {
+                Some(id) => {
+                    self.made.insert(id, item);
+                    set(&mut self.verdicts, item, Inserted::Created(id));
+                }
+                None => missing.push(item),
+            }
+        }
+        self.open = missing;
+        Ok(())
+    }
+
+    /// Judges those that did not come through, and answers the calls.
+    pub(super) async fn finish(
+        mut self,
+        tx: &Transaction<'_>,
+        group: &mut [Work],
+        ids: &Ids,
+    ) -> Result<(), Stop> {
+        for round in 1.. {
+            if self.open.is_empty() {
+                break;
+            }
+            if round == ROUNDS {
+                let words =
+                    "a guid or a key was taken and given up again and again; nothing was done, try again";
+                return Err(Stop::Refused(Error::new(ErrorKind::Busy, words)));
+            }
+            let missing = std::mem::take(&mut self.open);
+            self.open = judge(tx, group, &missing, &mut self.made, &mut self.verdicts).await?;
+            self.send(tx, group, ids, &Way::Careful).await?;
+        }
+        finish(tx, group, self.verdicts).await
+    }
+}
 
 pub(super) async fn insert(
     tx: &Transaction<'_>,
@@ -112,41 +221,9 @@ pub(super) async fn insert(
     calls: &[usize],
     ids: &Ids,
 ) -> Result<(), Stop> {
-    let mut open: Vec<Item> = Vec::new();
-    let mut verdicts: HashMap<usize, Vec<Option<Inserted>>> = HashMap::new();
-    for &call in calls {
-        if let Work::Insert(Insert { input, output: None, .. }) = &group[call] {
-            open.extend((0..input.jobs.len()).map(|item| (call, item)));
-            verdicts.insert(call, vec![None; input.jobs.len()]);
-        }
-    }
-    let mut made: HashMap<JobId, Item> = HashMap::new();
-    for round in 0.. {
-        if open.is_empty() {
-            break;
-        }
-        if round == ROUNDS {
-            let words = "a guid or a key was taken and given up again and again; nothing was done, try again";
-            return Err(Stop::Refused(Error::new(ErrorKind::Busy, words)));
-        }
-        let created = send(tx, group, &open, ids).await?;
-        let mut missing = Vec::new();
-        for (item, id) in open.into_iter().zip(created) {
-            match id {
-                Some(id) => {
-                    made.insert(id, item);
-                    set(&mut verdicts, item, Inserted::Created(id));
-                }
-                None => missing.push(item),
-            }
-        }
-        open = if missing.is_empty() {
-            missing
-        } else {
-            judge(tx, group, &missing, &mut made, &mut verdicts).await?
-        };
-    }
-    finish(tx, group, verdicts).await
+    let mut inserting = Inserting::new(group, calls.iter().copied());
+    inserting.send(tx, group, ids, &Way::Careful).await?;
+    inserting.finish(tx, group, ids).await
 }
 
 fn set(verdicts: &mut HashMap<usize, Vec<Option<Inserted>>>, (call, item): Item, verdict: Inserted) {
@@ -162,12 +239,13 @@ fn new_job(group: &[Work], (call, item): Item) -> Option<(&NewJob, i64)> {
     }
 }
 
-/// Inserts those whose guid and key nobody has; the ids of these.
+/// The ids of those that came through.
 async fn send(
     tx: &Transaction<'_>,
     group: &[Work],
     items: &[Item],
     ids: &Ids,
+    way: &Way,
 ) -> Result<Vec<Option<JobId>>, Stop> {
     let jobs: Vec<(&NewJob, i64)> = items.iter().filter_map(|item| new_job(group, *item)).collect();
     let column = |of: fn(&Job) -> i64| jobs.iter().map(|(new, _)| of(&new.job)).collect::<Vec<i64>>();
@@ -189,47 +267,93 @@ async fn send(
     let grants: Vec<Option<i32>> = jobs.iter().map(|(new, _)| ids.grant(&new.job)).collect();
     let claiming = claims.iter().any(Option::is_some);
     let node = claiming.then_some(tx.me.id);
-    let rows = tx
-        .rows(
-            Sql::Insert,
-            &[
-                (&node, Type::INT8),
-                (&lanes, Type::INT4_ARRAY),
-                (&priorities, Type::INT2_ARRAY),
-                (&deliveries, Type::INT2_ARRAY),
-                (&attempts, Type::INT4_ARRAY),
-                (&queued, Type::INT8_ARRAY),
-                (&runs, Type::INT8_ARRAY),
-                (&expires, Type::INT8_ARRAY),
-                (&claims, Type::INT8_ARRAY),
-                (&submitters, Type::INT4_ARRAY),
-                (&own, Type::BOOL_ARRAY),
-                (&guids, Type::UUID_ARRAY),
-                (&keys, Type::TEXT_ARRAY),
-                (&requests, Type::TEXT_ARRAY),
-                (&grants, Type::INT4_ARRAY),
-            ],
-        )
-        .await?;
+    let Tally { queues, states, counts } = Tally::of(&jobs);
+    let (expires, claims, submitters) = (sparse(expires), sparse(claims), sparse(submitters));
+    let (keys, grants) = (sparse(keys), sparse(grants));
+    let values: [&(dyn ToSql + Sync); 18] = [
+        &node,
+        &lanes,
+        &priorities,
+        &deliveries,
+        &attempts,
+        &queued,
+        &runs,
+        &expires,
+        &claims,
+        &submitters,
+        &own,
+        &guids,
+        &keys,
+        &requests,
+        &grants,
+        &queues,
+        &states,
+        &counts,
+    ];
+    let typed = || values.into_iter().zip(TYPES).collect::<Vec<Param<'_>>>();
+    let rows = match way {
+        Way::Careful => tx.rows(Sql::Insert, &typed()[..JOB_PARAMS]).await?,
+        Way::All => tx.rows(Sql::InsertAll, &typed()).await?,
+        Way::Prepared(statement) => tx.client.query(statement, &values).await?,
+    };
+    if !matches!(way, Way::Careful) {
+        // There is nothing to tell apart: all came through, or this node is not alive.
+        if rows.is_empty() {
+            return Err(not_alive(tx));
+        }
+        return Ok(rows.iter().map(|row| Ok(Some(job_id(row.try_get(0)?)))).collect::<Answer<_>>()?);
+    }
     let mut created = Vec::with_capacity(jobs.len());
     let mut rows = rows.iter().peekable();
-    for (guid, key) in guids.iter().zip(&keys) {
+    for (guid, (new, _)) in guids.iter().zip(&jobs) {
         let Some(row) = rows.peek() else {
             created.push(None);
             continue;
         };
         let id: i64 = row.try_get(0)?;
         if id == 0 {
-            tx.shared.node.doubt();
-            return Err(Stop::Refused(lease_ran_out()));
+            return Err(not_alive(tx));
         }
-        let is_it = row.try_get::<_, Uuid>(1)? == *guid && row.try_get::<_, Option<&str>>(2)? == *key;
+        let is_it = row.try_get::<_, Uuid>(1)? == *guid
+            && row.try_get::<_, Option<&str>>(2)? == new.job.idempotency_key.as_deref();
         created.push(is_it.then(|| job_id(id)));
         if is_it {
             rows.next();
         }
     }
     Ok(created)
+}
+
+fn not_alive(tx: &Transaction<'_>) -> Stop {
+    tx.shared.node.doubt();
+    Stop::Refused(lease_ran_out())
+}
+
+/// A column without any value takes no room: the database fills it up with NULL.
+fn sparse<T>(column: Vec<Option<T>>) -> Vec<Option<T>> {
+    if column.iter().all(Option::is_none) { Vec::new() } else { column }
+}
+
+/// How many jobs come to which state of which queue.
+struct Tally<'j> {
+    queues: Vec<&'j str>,
+    states: Vec<i16>,
+    counts: Vec<i64>,
+}
+
+impl<'j> Tally<'j> {
+    fn of(jobs: &[(&'j NewJob, i64)]) -> Self {
+        let mut counts: BTreeMap<(&str, State), i64> = BTreeMap::new();
+        for (new, _) in jobs {
+            let state = if new.claim.is_some() { State::Starting } else { State::Pending };
+            *counts.entry((&new.job.lane.queue, state)).or_default() += 1;
+        }
+        Self {
+            queues: counts.keys().map(|(queue, _)| *queue).collect(),
+            states: counts.keys().map(|(_, state)| state_code(*state)).collect(),
+            counts: counts.into_values().collect(),
+        }
+    }
 }
 
 /// A stored job that holds a guid or a key.

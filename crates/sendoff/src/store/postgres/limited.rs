@@ -141,7 +141,7 @@ async fn take(
 ) -> Result<usize, Stop> {
     let tried: Vec<usize> = items.iter().copied().take(room).collect();
     let ids = tried.iter().map(|item| (row_id(wanted[*item].id), now.as_micros())).collect();
-    let mut claimed = claim_ids(tx, ids, true).await?;
+    let mut claimed = claim_ids(tx, ids).await?;
     let mut got = 0;
     let mut lanes: BTreeMap<&Arc<Lane>, Vec<usize>> = BTreeMap::new();
     for item in tried {

@@ -30,6 +30,8 @@ pub(super) struct Link {
     attempts: Arc<tokio::sync::Mutex<Attempts>>,
     /// Whoever connects ends with the link.
     connecting: Mutex<Option<AbortHandle>>,
+    /// Held by who has a request under way, where no other may be sent behind it.
+    turn: tokio::sync::Mutex<()>,
 }
 
 struct Shared {
@@ -55,7 +57,12 @@ struct Attempts {
 impl Link {
     pub(super) fn new(target: Target, back: Arc<Notify>) -> Self {
         let shared = Shared { target, back, open: Mutex::default(), last_error: Mutex::default() };
-        Self { shared: Arc::new(shared), attempts: Arc::default(), connecting: Mutex::default() }
+        Self {
+            shared: Arc::new(shared),
+            attempts: Arc::default(),
+            connecting: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+        }
     }
 
     /// The connection, opened now if there is none.
@@ -73,6 +80,23 @@ impl Link {
                 None => Error::new(ErrorKind::Unavailable, words),
             }
         })
+    }
+
+    /// Whether a session may be asked to keep prepared statements, and requests sent behind each
+    /// other. PgBouncer before 1.21 lends a session on, with the answers still to come, if its client
+    /// vanishes between two requests that it has sent already; the next client takes them for its own.
+    pub(super) fn prepares(&self) -> bool {
+        self.shared.target.prepares()
+    }
+
+    /// Whose turn it is to ask; everybody's if requests may be sent behind each other.
+    pub(super) async fn turn(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        if self.prepares() { None } else { Some(self.turn.lock().await) }
+    }
+
+    /// The connection, if there is one.
+    pub(super) fn current(&self) -> Option<Arc<Client>> {
+        self.shared.current()
     }
 
     /// Drops this connection after a failure, unless another has taken its place already.

@@ -1,7 +1,8 @@
 //! The store that many nodes share: one PostgreSQL, 13 or later.
 //!
 //! One connection writes, in the order of the calls; what waits for it goes into one transaction.
-//! Another reads. Nothing rests on a session's state, so that a transaction pooler may stand between.
+//! Another reads. Nothing rests on a session's state, so that a transaction pooler may stand between:
+//! the one statement that is prepared is sent without its name once a session does not know it.
 
 mod ask;
 mod call;
@@ -12,6 +13,9 @@ mod failure;
 #[cfg(feature = "testing")]
 mod faults;
 mod fleet;
+mod flight;
+#[cfg(feature = "testing")]
+pub(crate) mod fuzz;
 mod import;
 mod incoming;
 mod insert;

@@ -14,7 +14,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use tokio::{
     runtime::Handle,
-    sync::{Notify, mpsc, oneshot},
+    sync::{MutexGuard, Notify, mpsc, oneshot},
     task::AbortHandle,
     time::{sleep, timeout},
 };
@@ -120,6 +120,11 @@ impl Part {
         self.reads.client().await
     }
 
+    /// Held while a read is under way.
+    pub(super) async fn turn(&self) -> Option<MutexGuard<'_, ()>> {
+        self.reads.turn().await
+    }
+
     pub(super) fn reader<'a>(&'a self, client: &'a Client) -> Reader<'a> {
         Reader { ask: Ask::new(client, &self.shared.sql), interned: &self.shared.interned }
     }
@@ -209,6 +214,7 @@ macro_rules! read {
         async move {
             written.await;
             let mut last = false;
+            let _turn = part.turn().await;
             loop {
                 let client = part.reading().await?;
                 let $reader = part.reader(&client);
@@ -234,6 +240,7 @@ async fn upkeep(shared: Arc<Shared>, reads: Arc<Link>, back: Arc<Notify>, writes
                     continue;
                 }
                 folded = now;
+                let _turn = reads.turn().await;
                 if let Ok(client) = reads.client().await
                     && let Err(err) = reader::fold(Ask::new(&client, &shared.sql)).await
                 {

@@ -120,17 +120,19 @@ pub(super) fn stored(row: &Row, known: &Known) -> Option<StoredJob> {
 pub(super) fn record(row: &Row, known: &Known) -> JobRecord {
     let mut cells = Cells { row, known, broken: false };
     let lane = cells.lane(2);
-    let labels = read_labels(&cells.get::<String>(15)).unwrap_or_else(|err| {
-        cells.broken |= !err.is_data();
+    let request = cells.get::<String>(15);
+    let labels = read_labels(&request).unwrap_or_else(|err| {
+        // Labels of another kind are none; what follows them may be no JSON all the same.
+        cells.broken |= !err.is_data() || serde_json::from_str::<IgnoredAny>(&request).is_err();
         BTreeMap::new()
     });
     let (starting_at, started_at) = (cells.maybe_at(25), cells.maybe_at(26));
     let mut record = JobRecord {
         guid: cells.guid(13),
-        queue: lane.queue.to_string(),
+        queue: lane.queue.clone(),
         state: cells.state(1).unwrap_or(State::Unknown),
-        starter: lane.starter.to_string(),
-        target: lane.destination.as_deref().map(str::to_owned),
+        starter: lane.starter.clone(),
+        target: lane.destination.clone(),
         delivery: cells.delivery(4),
         priority: cells.number::<i16, _>(3),
         labels,
@@ -148,14 +150,14 @@ pub(super) fn record(row: &Row, known: &Known) -> JobRecord {
         max_attempts: cells.number::<i32, _>(7),
         crashes: cells.number::<i32, _>(17),
         fence: cells.number::<i32, _>(5),
-        node: cells.node(24).as_deref().map(str::to_owned),
+        node: cells.node(24),
         receipt: None,
         last_error: cells.last_error(),
         possible_duplicate: cells.get(19),
         cancel_requested_at: cells.maybe_at(22),
         quarantined: cells.get(16),
         clock_skew_us: cells.get(28),
-        submitted_by: cells.actor(11).as_deref().map(str::to_owned),
+        submitted_by: cells.actor(11),
     };
     // A receipt may be empty, so that started_at has to say whether there is one.
     if started_at.is_some() {

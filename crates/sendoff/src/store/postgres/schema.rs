@@ -95,7 +95,10 @@ pub(super) async fn prepare(client: &mut Client, migrations: &[Migration]) -> Re
         let insert = "INSERT INTO sendoff.migration (version, name, readable_by) VALUES ($1, $2, $3)";
         transaction.execute_typed(insert, &row).await.map_err(failed)?;
     }
-    transaction.commit().await.map_err(failed)
+    crash_point!(MigrateBeforeCommit);
+    transaction.commit().await.map_err(failed)?;
+    crash_point!(MigrateAfterCommit);
+    Ok(())
 }
 
 async fn check_server(client: &Client) -> Result<()> {

@@ -20,14 +20,23 @@ use crate::{
     time::Timestamp,
 };
 
+/// Settlements on their way.
+pub(super) struct Settling {
+    open: HashMap<i64, Item>,
+    settled: Vec<(Item, Settled)>,
+}
+
 pub(super) async fn settle(tx: &Transaction<'_>, group: &mut [Work], items: &[Item]) -> Result<(), Stop> {
-    let mut open: HashMap<i64, Item> = HashMap::with_capacity(items.len());
-    let mut settled: Vec<(Item, Settled)> = Vec::with_capacity(items.len());
-    {
-        let given = |item: &Item| given(group, *item);
+    Settling::send(tx, group, items).await?.finish(tx, group).await
+}
+
+impl Settling {
+    /// Settles what is still that attempt's.
+    pub(super) async fn send(tx: &Transaction<'_>, group: &[Work], items: &[Item]) -> Answer<Self> {
+        let mut open: HashMap<i64, Item> = HashMap::with_capacity(items.len());
         let mut kinds: Vec<(Sql, Columns)> = Vec::new();
         for item in items {
-            let Some((settlement, now)) = given(item) else { continue };
+            let Some((settlement, now)) = given(group, *item) else { continue };
             open.insert(row_id(settlement.id), *item);
             let kind = kind(&settlement.outcome);
             let place = kinds.iter().position(|(other, _)| *other as usize == kind as usize);
@@ -37,51 +46,64 @@ pub(super) async fn settle(tx: &Transaction<'_>, group: &mut [Work], items: &[It
             });
             kinds[place].1.push(settlement, now);
         }
-        let take = |rows: Vec<Row>, open: &mut HashMap<i64, Item>, settled: &mut Vec<_>| -> Answer<()> {
-            for row in rows {
-                if let Some(item) = open.remove(&row.try_get::<_, i64>(0)?) {
-                    settled.push((item, Settled { state: state(row.try_get(1)?), applied: true }));
-                }
-            }
-            Ok(())
-        };
+        let mut settling = Self { open, settled: Vec::with_capacity(items.len()) };
         for rows in join_all(kinds.iter().map(|(kind, columns)| columns.run(tx, *kind))).await {
-            take(rows?, &mut open, &mut settled)?;
+            settling.take(&rows?)?;
         }
-        // The rest is rare: the job is no longer that attempt's.
+        Ok(settling)
+    }
+
+    /// Whether nothing is left to do.
+    pub(super) fn is_through(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    fn take(&mut self, rows: &[Row]) -> Answer<()> {
+        for row in rows {
+            if let Some(item) = self.open.remove(&row.try_get::<_, i64>(0)?) {
+                self.settled.push((item, Settled { state: state(row.try_get(1)?), applied: true }));
+            }
+        }
+        Ok(())
+    }
+
+    /// Sees to the rest, which is rare: the job is no longer that attempt's. Then answers the calls.
+    pub(super) async fn finish(mut self, tx: &Transaction<'_>, group: &mut [Work]) -> Result<(), Stop> {
         let mut late = Columns::default();
-        for (settlement, now) in open.values().filter_map(given) {
+        for (settlement, now) in self.open.values().filter_map(|item| given(group, *item)) {
             if matches!(settlement.outcome, Outcome::Started { .. }) {
                 late.push(settlement, now);
             }
         }
         if !late.ids.is_empty() {
-            take(late.run(tx, Sql::LateStarted).await?, &mut open, &mut settled)?;
+            self.take(&late.run(tx, Sql::LateStarted).await?)?;
         }
+        let Self { mut open, mut settled } = self;
         if !open.is_empty() {
             let ids: Vec<i64> = open.keys().copied().collect();
             for row in tx.rows(Sql::Standing, &[(&ids, Type::INT8_ARRAY)]).await? {
                 let row = Standing::read(&row)?;
                 let Some(item) = open.remove(&row.id) else { continue };
-                let Some((settlement, now)) = given(&item) else { continue };
+                let Some((settlement, now)) = given(group, item) else { continue };
                 // An earlier try may have been done, though its answer never came.
                 let applied = tx.doubtful.contains(&(row.id, settlement.fence))
                     && row.shows(settlement, now.as_micros());
                 settled.push((item, Settled { state: row.state, applied }));
             }
         }
-    }
-    // Only what is final is ever deleted; which final state it had nobody knows.
-    settled.extend(open.into_values().map(|item| (item, Settled { state: State::Unknown, applied: false })));
-    for ((call, item), settled) in settled {
-        let Work::Settle(call) = &mut group[call] else { continue };
-        let nothing = Settled { state: State::Unknown, applied: false };
-        let all = call.input.0.len();
-        if let Ok(output) = call.output.get_or_insert_with(|| Ok(vec![nothing; all])) {
-            output[item] = settled;
+        // Only what is final is ever deleted; which final state it had nobody knows.
+        settled
+            .extend(open.into_values().map(|item| (item, Settled { state: State::Unknown, applied: false })));
+        for ((call, item), settled) in settled {
+            let Work::Settle(call) = &mut group[call] else { continue };
+            let nothing = Settled { state: State::Unknown, applied: false };
+            let all = call.input.0.len();
+            if let Ok(output) = call.output.get_or_insert_with(|| Ok(vec![nothing; all])) {
+                output[item] = settled;
+            }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 fn given(group: &[Work], (call, item): Item) -> Option<(&Settlement, Timestamp)> {

@@ -159,17 +159,10 @@ macro_rules! tallied {
     };
 }
 
-statements! {
-    // Writes.
-    // Whatever the database's default is: the guards rest on seeing what others have committed.
-    Begin: "BEGIN ISOLATION LEVEL READ COMMITTED";
-    Commit: "COMMIT";
-    Rollback: "ROLLBACK";
-
-    // T1, and T2 with it. The ids follow the order of the arrays. A row of id 0 says that this node
-    // is not alive, so that nothing was inserted.
-    Insert: concat!("WITH ", me!(), ", done AS (
-                INSERT INTO sendoff.job (state, lane, priority, delivery, fence, attempt, max_attempts,
+/// Jobs from arrays, of which any may be shorter than the rest: NULL from there on.
+macro_rules! jobs {
+    () => {
+        "INSERT INTO sendoff.job (state, lane, priority, delivery, fence, attempt, max_attempts,
                     queued_at, run_at, next_at, expires_at, claimed_at, node, submitted_by, own_guid, guid,
                     idempotency_key, request, granted)
                 SELECT CASE WHEN n.claimed_at IS NULL THEN 0 ELSE 1 END, n.lane, n.priority, n.delivery,
@@ -182,14 +175,33 @@ statements! {
                     $13::text[], $14::text[], $15::integer[])
                     AS n(lane, priority, delivery, max_attempts, queued_at, run_at, expires_at, claimed_at,
                         submitted_by, own_guid, guid, idempotency_key, request, granted)
-                WHERE $1 IS NULL OR EXISTS (SELECT FROM me)
-                ON CONFLICT DO NOTHING
+                WHERE $1 IS NULL OR EXISTS (SELECT FROM me) "
+    };
+}
+
+statements! {
+    // Writes.
+    // Whatever the database's default is: the guards rest on seeing what others have committed.
+    Begin: "BEGIN ISOLATION LEVEL READ COMMITTED";
+    Commit: "COMMIT";
+    Rollback: "ROLLBACK";
+
+    // T1, and T2 with it. The ids follow the order of the arrays. A row of id 0 says that this node
+    // is not alive, so that nothing was inserted.
+    Insert: concat!("WITH ", me!(), ", done AS (", jobs!(), "ON CONFLICT DO NOTHING
                 RETURNING id, guid, idempotency_key, lane, state)",
             tallied!(arrived), "
             SELECT id, guid, idempotency_key FROM done
             UNION ALL
             SELECT 0, NULL, NULL WHERE $1 IS NOT NULL AND NOT EXISTS (SELECT FROM me)
             ORDER BY id");
+    // All or none, which costs less: no index is looked at before the row is in it, and what the tally
+    // gets is known before. No row at all says that this node is not alive.
+    InsertAll: concat!("WITH ", me!(), ", tallied AS (
+                INSERT INTO sendoff.tally (queue, state, n)
+                SELECT c.queue, c.state, c.n FROM unnest($16::text[], $17::smallint[], $18::bigint[])
+                    AS c(queue, state, n)
+                WHERE $1 IS NULL OR EXISTS (SELECT FROM me)) ", jobs!(), "RETURNING id");
     // Those who hold a guid or a key.
     Holders: "SELECT id, guid, idempotency_key, request, queued_at, state, fence, node FROM sendoff.job
               WHERE guid = ANY($1::uuid[])
@@ -206,8 +218,9 @@ statements! {
                 JOIN sendoff.job j ON j.id = w.id
                 WHERE j.state + 0 = 0 AND NOT j.quarantined AND j.next_at <= w.now
                     AND (j.expires_at IS NULL OR j.expires_at > w.now) AND EXISTS (SELECT FROM me)
-                    AND ($4 OR NOT EXISTS (SELECT FROM sendoff.lane l
-                        JOIN sendoff.queue_limits q ON q.queue = l.queue WHERE l.id = j.lane))
+                    AND ($4 OR NOT EXISTS (SELECT FROM sendoff.queue_limits)
+                        OR NOT EXISTS (SELECT FROM sendoff.lane l
+                            JOIN sendoff.queue_limits q ON q.queue = l.queue WHERE l.id = j.lane))
                 FOR UPDATE OF j SKIP LOCKED),
             done AS (
                 UPDATE sendoff.job j SET state = 1, fence = j.fence + 1, attempt = j.attempt + 1,

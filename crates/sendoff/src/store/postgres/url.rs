@@ -11,7 +11,7 @@ use super::tls::{Tls, Verify};
 use crate::error::{Error, Result};
 
 /// What the driver knows besides, or we do.
-const OPTIONS: [&str; 19] = [
+const OPTIONS: [&str; 20] = [
     "user",
     "password",
     "dbname",
@@ -31,6 +31,7 @@ const OPTIONS: [&str; 19] = [
     "keepalives_retries",
     "target_session_attrs",
     "channel_binding",
+    "prepare",
 ];
 
 /// A URL in two parts.
@@ -38,6 +39,8 @@ pub(super) struct Parts {
     /// What the driver reads.
     pub(super) rest: String,
     pub(super) tls: Tls,
+    /// Whether statements may be prepared once for a session.
+    pub(super) prepares: bool,
 }
 
 fn invalid(why: impl std::fmt::Display) -> Error {
@@ -65,6 +68,7 @@ pub(super) fn split(url: &str) -> Result<Parts> {
         return Err(invalid("write / as %2F in the user or password"));
     }
     let mut kept = Vec::new();
+    let mut prepares = true;
     let mut tls = Tls { verify: Verify::IfOffered, roots: None };
     for option in query.split('&').filter(|option| !option.is_empty()) {
         let (name, value) = option.split_once('=').unwrap_or((option, ""));
@@ -78,6 +82,13 @@ pub(super) fn split(url: &str) -> Result<Parts> {
         match name {
             "sslmode" => tls.verify = verify(value)?,
             "sslrootcert" => tls.roots = Some(PathBuf::from(decoded(value)?)),
+            "prepare" => {
+                prepares = match value {
+                    "on" => true,
+                    "off" => false,
+                    _ => return Err(invalid("prepare is one of on, off")),
+                };
+            }
             "target_session_attrs" if value != "read-write" => {
                 return Err(invalid(
                     "target_session_attrs: sendoff needs a server that takes writes, read-write",
@@ -93,7 +104,7 @@ pub(super) fn split(url: &str) -> Result<Parts> {
         true => format!("postgres://{place}"),
         false => format!("postgres://{place}?{}", kept.join("&")),
     };
-    Ok(Parts { rest, tls })
+    Ok(Parts { rest, tls, prepares })
 }
 
 fn verify(value: &str) -> Result<Verify> {

@@ -1,6 +1,8 @@
 //! The one task that writes: takes everything that waits into one transaction (group commit), in the
 //! order of the calls, and answers after the commit returned.
 
+mod landing;
+
 use std::{
     collections::{HashSet, VecDeque},
     sync::{
@@ -14,12 +16,13 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
 };
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Statement};
 
 use super::{
-    call::Work,
+    call::{Work, deeds},
     change, claim,
     failure::{Failure, commit_unknown},
+    flight::{Airborne, Flight, Way},
     insert, limited,
     link::Link,
     plan::{Step, plan},
@@ -34,6 +37,13 @@ use crate::error::{Error, ErrorKind};
 /// A group takes no further call once it has this many rows or bytes.
 const GROUP_ROWS: usize = 10_000;
 const GROUP_BYTES: usize = 8 << 20;
+/// Groups that are under way at once: while the server is at one, the next is there already.
+const FLIGHTS: usize = 2;
+/// With fewer rows than this a group waits for the one before it, and for more rows.
+const FLIGHT_ROWS: usize = 256;
+/// After a guid or key was taken that a group was sent with: so many groups are sent by the dearer
+/// statement that lets the others of a group through.
+const WARY: u32 = 64;
 /// How often the writer lets others go first while it expects more calls.
 const YIELDS: u32 = 4;
 /// After this long without an answer a connection is given up: what was sent may have been done.
@@ -64,6 +74,45 @@ pub(super) struct Writer {
     doubtful: HashSet<(i64, u32)>,
     /// The connection of the last group.
     last: Option<Arc<Client>>,
+    /// Groups under way, the oldest first.
+    flights: VecDeque<Airborne>,
+    /// For so many groups a guid or a key is taken into account beforehand.
+    wary: u32,
+    /// The session that has the statement prepared that inserts.
+    prepared: Option<(Arc<Client>, Statement)>,
+    /// Whether sessions keep what was prepared: not behind every pooler.
+    prepares: bool,
+}
+
+/// Calls that go into one group.
+#[derive(Default)]
+struct Gathered {
+    group: Vec<Work>,
+    readers: Vec<oneshot::Sender<()>>,
+    rows: usize,
+    bytes: usize,
+    closed: bool,
+}
+
+impl Gathered {
+    fn has_room(&self) -> bool {
+        !self.closed && self.rows < GROUP_ROWS && self.bytes < GROUP_BYTES
+    }
+}
+
+enum Event {
+    Message(Message),
+    /// A group under way was answered.
+    Landed,
+    /// Nobody can call any more.
+    End,
+}
+
+fn tell(readers: Vec<oneshot::Sender<()>>) {
+    for told in readers {
+        // Who asked may have gone.
+        let _ = told.send(());
+    }
 }
 
 impl Writer {
@@ -73,63 +122,168 @@ impl Writer {
         shared: Arc<Shared>,
         waiting: Arc<AtomicU64>,
     ) -> Self {
-        Self { queue, next: VecDeque::new(), link, shared, waiting, doubtful: HashSet::new(), last: None }
+        let prepares = link.prepares();
+        Self {
+            queue,
+            next: VecDeque::new(),
+            link,
+            shared,
+            waiting,
+            doubtful: HashSet::new(),
+            last: None,
+            flights: VecDeque::new(),
+            wary: 0,
+            prepared: None,
+            prepares,
+        }
     }
 
     /// Runs until nobody can call any more and every call is done.
     pub(super) async fn run(mut self) {
         let mut last = 0;
         loop {
-            let first = match self.next.pop_front() {
-                Some(first) => first,
-                None => match self.queue.recv().await {
-                    Some(first) => first,
-                    None => return,
-                },
-            };
-            let mut group = Vec::new();
-            // Whoever is about to read waits a little longer than for what was written before it: ending
-            // the group there would give each write a commit of its own where readers are many.
-            let mut readers = Vec::new();
-            let (mut rows, mut bytes) = (0_usize, 0_usize);
-            let mut message = Some(first);
+            let mut gathered = Gathered::default();
             let mut yields = 0;
-            while let Some(taken) = message {
-                match taken {
-                    Message::Write(work) => {
-                        // What comes by guid may run into a job that is claimed only after the group.
-                        let late =
-                            matches!(&*work, Work::Cancel(_) | Work::Reschedule(_) | Work::SetQueue(_))
-                                && group.iter().any(|work| matches!(work, Work::ClaimWithin(_)));
-                        if late {
-                            self.next.push_front(Message::Write(work));
-                            break;
-                        }
-                        rows = rows.saturating_add(work.rows());
-                        bytes += work.bytes();
-                        group.push(*work);
+            while gathered.has_room() {
+                if let Some(message) = self.taken() {
+                    self.add(&mut gathered, message);
+                } else if gathered.group.is_empty() || !self.may_send(&gathered) {
+                    match self.event().await {
+                        Event::Message(message) => self.add(&mut gathered, message),
+                        Event::Landed => {}
+                        Event::End if gathered.group.is_empty() => return self.land_all().await,
+                        Event::End => break,
                     }
-                    Message::Written(told) if group.is_empty() => drop(told.send(())),
-                    Message::Written(told) => readers.push(told),
-                }
-                let room = rows < GROUP_ROWS && bytes < GROUP_BYTES;
-                message = if room { self.taken() } else { None };
-                // Those whom the last commit answered are about to call again: a group of one now
-                // would make them wait for a commit of its own.
-                while message.is_none() && room && group.len() < last / 2 && yields < YIELDS {
+                } else if self.flights.is_empty() && gathered.group.len() < last / 2 && yields < YIELDS {
+                    // Those whom the last commit answered are about to call again: a group of one now
+                    // would make them wait for a commit of its own.
                     yields += 1;
                     tokio::task::yield_now().await;
-                    message = self.taken();
+                } else {
+                    break;
                 }
             }
-            last = group.len();
-            if !group.is_empty() {
-                self.group(group).await;
+            last = gathered.group.len();
+            self.send(gathered).await;
+        }
+    }
+
+    /// Whether a group goes on its way at once: behind others only if it is worth a commit of its own.
+    fn may_send(&self, gathered: &Gathered) -> bool {
+        self.flights.is_empty()
+            || (self.flights.len() < self.flights_at_once() && gathered.rows >= FLIGHT_ROWS)
+    }
+
+    /// One behind a pooler that would not stand another ([`Link::prepares`]).
+    fn flights_at_once(&self) -> usize {
+        if self.prepares { FLIGHTS } else { 1 }
+    }
+
+    /// What comes next: a call, or the end of the oldest group under way.
+    async fn event(&mut self) -> Event {
+        if let Some(oldest) = self.flights.front_mut() {
+            tokio::select! {
+                biased;
+                () = oldest.landed() => {}
+                message = self.queue.recv() => return message.map_or(Event::End, Event::Message),
             }
-            for told in readers {
-                // Who asked may have gone.
-                let _ = told.send(());
+            self.land().await;
+            return Event::Landed;
+        }
+        self.queue.recv().await.map_or(Event::End, Event::Message)
+    }
+
+    fn add(&mut self, gathered: &mut Gathered, message: Message) {
+        match message {
+            Message::Write(work) => {
+                // What comes by guid may run into a job that is claimed only after the group.
+                let late = matches!(&*work, Work::Cancel(_) | Work::Reschedule(_) | Work::SetQueue(_))
+                    && gathered.group.iter().any(|work| matches!(work, Work::ClaimWithin(_)));
+                if late {
+                    self.next.push_front(Message::Write(work));
+                    gathered.closed = true;
+                    return;
+                }
+                gathered.rows = gathered.rows.saturating_add(work.rows());
+                gathered.bytes += work.bytes();
+                gathered.group.push(*work);
             }
+            // Whoever is about to read waits a little longer than for what was written before it: ending
+            // the group there would give each write a commit of its own where readers are many.
+            Message::Written(told) if !gathered.group.is_empty() => gathered.readers.push(told),
+            Message::Written(told) => match self.flights.back_mut() {
+                Some(flight) => flight.readers.push(told),
+                None => drop(told.send(())),
+            },
+        }
+    }
+
+    /// Sends a group on its way behind the others, or runs it to its end after them.
+    async fn send(&mut self, gathered: Gathered) {
+        let Gathered { group, readers, .. } = gathered;
+        let group = match self.take_off(group).await {
+            Ok(mut airborne) => {
+                airborne.readers = readers;
+                self.flights.push_back(airborne);
+                return;
+            }
+            Err(group) => group,
+        };
+        self.land_all().await;
+        self.group(group, false).await;
+        tell(readers);
+    }
+
+    /// Sends a group, or gives it back if it has to be run with a look at each answer.
+    async fn take_off(&mut self, mut group: Vec<Work>) -> Result<Airborne, Vec<Work>> {
+        while self.flights.len() >= self.flights_at_once() {
+            self.land().await;
+        }
+        let Some(client) = self.link.current() else { return Err(group) };
+        if !self.is_last(&client) || settlements(&group).any(|settled| self.doubtful.contains(&settled)) {
+            return Err(group);
+        }
+        group.iter_mut().for_each(Work::reset);
+        let mut flight = Flight::of(group)?;
+        if self.flights.iter().any(|other| other.meets(&flight)) {
+            return Err(flight.group);
+        }
+        let decided = AtomicBool::new(false);
+        let tx = self.transaction(&client, false, &decided);
+        match timeout(LIMIT, insert::prepare(&tx, &mut flight.group)).await {
+            Ok(Ok(ids)) => flight.ids = ids,
+            _ => return Err(flight.group),
+        }
+        let me = tx.me;
+        let way = match (self.wary > 0, flight.inserts.is_empty()) {
+            (true, _) => Way::Careful,
+            (false, true) => Way::All,
+            (false, false) => self.way(&client).await,
+        };
+        self.wary = self.wary.saturating_sub(1);
+        Ok(Airborne::start(flight, client, self.shared.clone(), me, way, LIMIT).await)
+    }
+
+    /// By a prepared statement, unless nobody keeps it: it is prepared once for each connection.
+    async fn way(&mut self, client: &Arc<Client>) -> Way {
+        if !self.prepares {
+            return Way::All;
+        }
+        if let Some((on, statement)) = &self.prepared
+            && Arc::ptr_eq(on, client)
+        {
+            return Way::Prepared(statement.clone());
+        }
+        match timeout(LIMIT, insert::prepare_statement(client, &self.shared.sql)).await {
+            Ok(Ok(statement)) => {
+                self.prepared = Some((client.clone(), statement.clone()));
+                Way::Prepared(statement)
+            }
+            Ok(Err(err)) => {
+                self.prepares &= Failure::of(&err) == Failure::Lost;
+                Way::All
+            }
+            Err(_) => Way::All,
         }
     }
 
@@ -153,9 +307,13 @@ impl Writer {
         self.answer(calls, Some(err));
     }
 
-    async fn group(&mut self, group: Vec<Work>) {
+    /// Runs a group to its end. `repeated`: an earlier try may have been done.
+    async fn group(&mut self, group: Vec<Work>, repeated: bool) {
+        if group.is_empty() {
+            return;
+        }
         // If one of them is to blame, each by itself.
-        if let Some((group, repeated)) = self.attempt(group, false).await {
+        if let Some((group, repeated)) = self.attempt(group, repeated).await {
             for work in group {
                 self.attempt(vec![work], repeated).await;
             }
@@ -172,6 +330,11 @@ impl Writer {
                 Some(err) => work.fail(err.again()),
             }
         }
+    }
+
+    /// Whether the last group ran there.
+    fn is_last(&self, client: &Arc<Client>) -> bool {
+        self.last.as_ref().is_some_and(|last| Arc::ptr_eq(last, client))
     }
 
     /// Runs a group to its end and answers it, or gives it back to be run one by one. `repeated`: an
@@ -192,7 +355,7 @@ impl Writer {
                     return None;
                 }
             };
-            if !self.last.as_ref().is_some_and(|last| Arc::ptr_eq(last, &client)) {
+            if !self.is_last(&client) {
                 // It may lead to another server, which was promoted without the last texts.
                 self.shared.interned.forget();
                 self.last = Some(client.clone());
@@ -201,14 +364,7 @@ impl Writer {
             let stop = match timeout(LIMIT, self.run_once(&client, &mut group, repeated, &decided)).await {
                 Ok(Ok(remaining)) => {
                     self.forget_doubts(&group);
-                    let (mut limited, mut done) = (Vec::new(), Vec::new());
-                    for (call, work) in group.into_iter().enumerate() {
-                        if remaining.contains(&call) { limited.push(work) } else { done.push(work) }
-                    }
-                    self.answer(done, None);
-                    for work in limited {
-                        self.limited(work).await;
-                    }
+                    self.finish(group, &remaining).await;
                     return None;
                 }
                 Ok(Err(stop)) => Some(stop),
@@ -267,7 +423,7 @@ impl Writer {
 
     /// One try; which calls still want something of queues with limits.
     async fn run_once(
-        &self,
+        &mut self,
         client: &Client,
         group: &mut [Work],
         repeated: bool,
@@ -283,7 +439,9 @@ impl Writer {
             && insert::is_plain(group, calls)
         {
             decided.store(true, Ordering::Release);
+            deeds(group).before_commit();
             insert::insert(&tx, group, calls, &ids).await?;
+            deeds(group).after_commit();
             return Ok(Vec::new());
         }
         let mut claims = Vec::new();
@@ -293,6 +451,7 @@ impl Writer {
             let (begun, ran) = tokio::join!(biased; tx.begin(), step(&tx, group, &first, &ids));
             begun?;
             ran?;
+            deeds(group).in_transaction();
             keep_claims(&mut claims, first);
         }
         for next in steps {
@@ -300,48 +459,10 @@ impl Writer {
             keep_claims(&mut claims, next);
         }
         let remaining = limited::remain(&tx, group, &claims).await?;
+        deeds(group).before_commit();
         tx.commit().await?;
+        deeds(group).after_commit();
         Ok(remaining)
-    }
-
-    /// Claims what remains in queues with limits: those are locked for as short as can be, so in a
-    /// transaction of its own.
-    async fn limited(&self, mut work: Work) {
-        let before = limited::verdicts(&work);
-        for _ in 0..DEADLOCKS {
-            limited::restore(&mut work, before.clone());
-            let Ok(client) = self.link.client().await else { break };
-            let decided = AtomicBool::new(false);
-            let tx = self.transaction(&client, false, &decided);
-            let run = async {
-                tx.begin().await?;
-                limited::claim(&tx, &mut work).await?;
-                tx.commit().await.map_err(Stop::Failed)
-            };
-            let failure = match timeout(LIMIT, run).await {
-                Ok(Ok(())) => return self.answer(vec![work], None),
-                Ok(Err(Stop::Failed(err))) => Failure::of(&err),
-                Ok(Err(Stop::Refused(_) | Stop::Undo)) => Failure::Refused,
-                Err(_) => Failure::Lost,
-            };
-            match failure {
-                Failure::Lost => {
-                    self.link.lost(&client);
-                    if decided.load(Ordering::Acquire) {
-                        return self.answer(vec![work], Some(&commit_unknown()));
-                    }
-                }
-                Failure::Again => self.roll_back(&client).await,
-                Failure::Full | Failure::Refused => {
-                    self.roll_back(&client).await;
-                    break;
-                }
-            }
-        }
-        // What was claimed already is told all the same.
-        limited::restore(&mut work, before);
-        limited::hold(&mut work);
-        self.answer(vec![work], None);
     }
 
     fn transaction<'a>(
@@ -355,7 +476,7 @@ impl Writer {
     }
 
     /// Whatever a connection was in, there is no transaction any more.
-    async fn roll_back(&self, client: &Arc<Client>) {
+    async fn roll_back(&mut self, client: &Arc<Client>) {
         let undo = client.batch_execute(self.shared.sql.text(Sql::Rollback));
         if !matches!(timeout(LIMIT, undo).await, Ok(Ok(()))) {
             self.link.lost(client);

@@ -1,6 +1,4 @@
-//! T2 to T13: one guarded update each. A guard that does not hold changes no row.
-
-use std::sync::Arc;
+//! T3 to T13: one guarded update each. A guard that does not hold changes no row.
 
 use rusqlite::{OptionalExtension, params};
 
@@ -11,72 +9,40 @@ use super::{
     writer::Writer,
 };
 use crate::{
+    crash::Deed,
     error::Result,
     guid::Guid,
-    job::{JobId, JobRecord, LastError},
-    ports::{CancelVerdict, Changed, Claim, Claimed, Expired, Prune, Settled, Settlement},
+    job::{JobRecord, LastError},
+    ports::{CancelVerdict, Changed, Expired, Prune, Settled, Settlement},
     state::{self, Outcome, POISON_CRASHES, Resolution, State},
     time::Timestamp,
 };
 
-const PENDING: u8 = State::Pending.code();
-const STARTING: u8 = State::Starting.code();
+pub(super) const PENDING: u8 = State::Pending.code();
+pub(super) const STARTING: u8 = State::Starting.code();
 
-type Answer<T> = rusqlite::Result<Result<T>>;
-
-pub(super) fn claim(
-    writer: &mut Writer<'_>,
-    (ids, by): &(Vec<JobId>, Claim),
-) -> Answer<Vec<Option<Claimed>>> {
-    let node = writer.actors.id(&by.node)?;
-    ids.iter().map(|id| claim_one(writer, *id, node, by.now)).collect::<rusqlite::Result<_>>().map(Ok)
-}
-
-fn claim_one(
-    writer: &mut Writer<'_>,
-    id: JobId,
-    node: i64,
-    now: Timestamp,
-) -> rusqlite::Result<Option<Claimed>> {
-    let Writer { st, lanes, actors, grants, .. } = writer;
-    let row =
-        st[Sql::Job].query_row([row_id(id)], |row| rows::kept(row, lanes, actors, grants)).optional()?;
-    let Some(kept) = row else { return Ok(None) };
-    let Some(job) = kept.job else {
-        if kept.state == PENDING {
-            st[Sql::Quarantine].execute([row_id(id)])?;
-        }
-        return Ok(None);
-    };
-    if st[Sql::Claim].execute(params![row_id(id), now.as_micros(), node])? == 0 {
-        return Ok(None);
-    }
-    writer.moved(kept.lane, Some(kept.state), Some(STARTING))?;
-    Ok(Some(Claimed {
-        id,
-        run_at: job.run_at,
-        job: Arc::new(job),
-        fence: kept.fence + 1,
-        attempt: kept.attempt + 1,
-        claimed_at: now,
-        crashes: kept.crashes,
-    }))
-}
+pub(super) type Answer<T> = rusqlite::Result<Result<T>>;
 
 pub(super) fn settle(
     writer: &mut Writer<'_>,
     (settlements, now): &(Vec<Settlement>, Timestamp),
 ) -> Answer<Vec<Settled>> {
-    settlements
+    let settled = settlements
         .iter()
         .map(|settlement| settle_one(writer, settlement, *now))
-        .collect::<rusqlite::Result<_>>()
-        .map(Ok)
+        .collect::<rusqlite::Result<_>>();
+    writer.deeds.done(Deed::Outcome);
+    settled.map(Ok)
 }
 
 fn settle_one(writer: &mut Writer<'_>, settlement: &Settlement, now: Timestamp) -> rusqlite::Result<Settled> {
     let id = row_id(settlement.id);
-    let Some((before, lane)) = peek(writer, id)? else {
+    // A row that this store claimed is starting as long as it was not settled.
+    let stood = match writer.starting.remove(&id) {
+        Some(lane) => Some((STARTING, lane)),
+        None => peek(writer, id)?,
+    };
+    let Some((before, lane)) = stood else {
         // Only what is final is ever deleted; which final state it had nobody knows.
         return Ok(Settled { state: State::Unknown, applied: false });
     };
@@ -120,7 +86,8 @@ fn settle_one(writer: &mut Writer<'_>, settlement: &Settlement, now: Timestamp) 
         }
     };
     let Some(after) = after else {
-        return Ok(Settled { state: known(before), applied: false });
+        let stands = peek(writer, id)?.map_or(State::Unknown, |(state, _)| known(state));
+        return Ok(Settled { state: stands, applied: false });
     };
     writer.moved(lane, Some(before), Some(after))?;
     Ok(Settled { state: known(after), applied: true })
@@ -145,7 +112,9 @@ pub(super) fn cancel(
     writer: &mut Writer<'_>,
     (guids, now): &(Vec<Guid>, Timestamp),
 ) -> Answer<Vec<CancelVerdict>> {
-    guids.iter().map(|guid| cancel_one(writer, guid, *now)).collect::<rusqlite::Result<_>>().map(Ok)
+    let cancelled = guids.iter().map(|guid| cancel_one(writer, guid, *now)).collect::<rusqlite::Result<_>>();
+    writer.deeds.done(Deed::Cancel);
+    cancelled.map(Ok)
 }
 
 fn cancel_one(writer: &mut Writer<'_>, guid: &Guid, now: Timestamp) -> rusqlite::Result<CancelVerdict> {
@@ -170,6 +139,7 @@ pub(super) fn reschedule(
 ) -> Answer<Option<Changed>> {
     let Some(id) = find(writer, guid)? else { return Ok(Ok(None)) };
     let applied = writer.st[Sql::Reschedule].execute(params![id, run_at.as_micros()])? > 0;
+    writer.deeds.done(Deed::Reschedule);
     changed(writer, id, applied)
 }
 
@@ -222,6 +192,7 @@ pub(super) fn reclaim(writer: &mut Writer<'_>, (limit, now): &(usize, Timestamp)
         let row = writer.st[Sql::Reclaim].query_row(values, |row| Ok((row.get(0)?, row.get(1)?)));
         if let Some((after, lane)) = row.optional()? {
             writer.moved(lane, Some(STARTING), Some(after))?;
+            writer.deeds.done(Deed::Reclaim);
             reclaimed += 1;
         }
     }
@@ -244,6 +215,7 @@ pub(super) fn expire(writer: &mut Writer<'_>, (limit, now): &(usize, Timestamp))
         if let Some(after) = after {
             writer.moved(lane_id, Some(PENDING), Some(after))?;
             ended.push((job_id(id), Guid::from_bytes(guid), lane, known(after)));
+            writer.deeds.done(Deed::Expire);
         }
     }
     let next: Option<i64> = writer.st[Sql::NextDeadline].query_row([], |row| row.get(0))?;
@@ -283,6 +255,7 @@ pub(super) fn prune(writer: &mut Writer<'_>, prune: &Prune) -> Answer<usize> {
             writer.names.give_up(key_name(&key))?;
         }
         writer.moved(lane, Some(state), None)?;
+        writer.deeds.done(Deed::Prune);
         pruned += 1;
     }
     Ok(Ok(pruned))

@@ -9,7 +9,7 @@ use std::{
 
 use rusqlite::Connection;
 
-use super::failure::Failure;
+use super::{failure::Failure, shared::Shared};
 
 /// How long after a commit.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -43,11 +43,11 @@ pub(super) fn passive(conn: &Connection) -> rusqlite::Result<()> {
 }
 
 impl Checkpointer {
-    pub(super) fn start(conn: Connection) -> std::io::Result<Self> {
+    pub(super) fn start(conn: Connection, shared: Arc<Shared>) -> std::io::Result<Self> {
         let signal = Arc::new(Signal::default());
         let thread = std::thread::Builder::new().name("sendoff-checkpoint".into()).spawn({
             let signal = signal.clone();
-            move || signal.run(&conn)
+            move || signal.run(&conn, &shared)
         })?;
         Ok(Self { signal, thread: Some(thread) })
     }
@@ -82,7 +82,7 @@ impl Signal {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn run(&self, conn: &Connection) {
+    fn run(&self, conn: &Connection, shared: &Shared) {
         let mut wanted = self.lock();
         loop {
             while !wanted.dirty && !wanted.stop {
@@ -97,7 +97,11 @@ impl Signal {
             }
             wanted.dirty = false;
             drop(wanted);
+            crash_point!(CheckpointBefore);
             let result = passive(conn);
+            crash_point!(CheckpointAfter);
+            // It may have made the database longer. What is wrong is found again after the next commit.
+            let _ = shared.files.check();
             wanted = self.lock();
             match result {
                 Err(err) if Failure::of(&err) == Failure::Fatal => wanted.broken = Some(err),

@@ -24,7 +24,7 @@ fn written(grant: &Grant) -> Result<String> {
 
 /// The grant with this stored text; none if that says anything that this version does not know: what
 /// is passed over might have been a restriction.
-fn read(text: &str) -> Option<Grant> {
+pub(super) fn read(text: &str) -> Option<Grant> {
     let grant = serde_json::from_str(text).ok()?;
     (written(&grant).ok()? == text).then_some(grant)
 }
@@ -40,7 +40,7 @@ pub(super) struct Grants<'c> {
 
 impl<'c> Grants<'c> {
     pub(super) fn new(conn: &'c Connection, texts: &Texts) -> rusqlite::Result<Self> {
-        let prepare = |name| conn.prepare(texts.text(name));
+        let prepare = |name| texts.prepare(conn, name);
         Ok(Self {
             find: prepare(Sql::GrantId)?,
             read: prepare(Sql::GrantText)?,

@@ -2,20 +2,22 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{OptionalExtension, Statement, params};
 
 use super::{
     names::{ClientName, guid_name, key_name, look_up_own, may_be_own},
     rows::{delivery_code, job_id},
-    sql::Sql,
+    sql::{Sql, TOGETHER},
     writer::Writer,
 };
 use crate::{
+    crash::Deed,
     error::Result,
     guid::Guid,
     job::Job,
     ports::{Conflict, InsertBatch, Inserted, NewJob},
     state::State,
+    time::Timestamp,
 };
 
 /// The names by which a client may submit the same job again; sendoff's own guids cannot collide.
@@ -72,14 +74,25 @@ pub(super) fn insert(
         return Ok(Ok(verdicts.into_iter().map(skipped).collect()));
     }
     let mut inserted = Vec::with_capacity(verdicts.len());
+    let mut rows = Vec::with_capacity(verdicts.len());
     for ((new, grant), verdict) in batch.jobs.iter().zip(grants).zip(verdicts) {
         inserted.push(match verdict {
             Some(verdict) => verdict,
-            None => Inserted::Created(job_id(insert_row(writer, batch, new, grant)?)),
+            None => {
+                let row = NewRow::of(writer, new, grant)?;
+                let id = row.id;
+                rows.push(row);
+                Inserted::Created(job_id(id))
+            }
         });
     }
+    insert_rows(writer, &rows, batch.now)?;
     if let Some((name, value)) = &batch.bookmark {
         writer.st[Sql::SetBookmark].execute(params![name, value])?;
+    }
+    writer.deeds.done(Deed::Submit);
+    if rows.iter().any(|row| row.node.is_some()) {
+        writer.deeds.done(Deed::Claim);
     }
     Ok(Ok(inserted))
 }
@@ -145,46 +158,87 @@ fn same_content(a: &str, b: &str) -> bool {
     a == b || value(a).zip(value(b)).is_some_and(|(a, b)| a == b)
 }
 
-fn insert_row(
-    writer: &mut Writer<'_>,
-    batch: &InsertBatch,
-    new: &NewJob,
+/// A row to be: what is a number there, and the job.
+struct NewRow<'b> {
+    id: i64,
+    lane: i64,
+    submitted_by: Option<i64>,
+    /// The node that claims it.
+    node: Option<i64>,
     grant: Option<i64>,
-) -> rusqlite::Result<i64> {
-    let job = &*new.job;
-    let lane = writer.lanes.id(&job.lane)?;
-    let submitted_by = job.submitted_by.as_deref().map(|name| writer.actors.id(name)).transpose()?;
-    let node = new.claim.as_deref().map(|name| writer.actors.id(name)).transpose()?;
-    let (state, fence) = match node {
-        None => (State::Pending.code(), 0),
-        Some(_) => (State::Starting.code(), 1),
-    };
-    let id = writer.next_id;
-    writer.st[Sql::Insert].execute(params![
-        id,
-        state,
-        lane,
-        job.priority,
-        delivery_code(job.delivery),
-        fence,
-        job.max_attempts,
-        job.queued_at.as_micros(),
-        job.run_at.as_micros(),
-        job.expires_at.map(|at| at.as_micros()),
-        node.map(|_| batch.now.as_micros()),
-        node,
-        submitted_by,
-        job.own_guid,
-        job.guid.as_bytes(),
-        job.idempotency_key,
-        job.request,
-        grant,
-    ])?;
-    writer.next_id += 1;
-    let (guid, key) = client_names(job);
-    for name in guid.into_iter().chain(key) {
-        writer.names.put(name, id)?;
+    job: &'b Job,
+}
+
+impl<'b> NewRow<'b> {
+    fn of(writer: &mut Writer<'_>, new: &'b NewJob, grant: Option<i64>) -> rusqlite::Result<Self> {
+        let job = &*new.job;
+        let lane = writer.lanes.id(&job.lane)?;
+        let submitted_by = job.submitted_by.as_deref().map(|name| writer.actors.id(name)).transpose()?;
+        let node = new.claim.as_deref().map(|name| writer.actors.id(name)).transpose()?;
+        let id = writer.next_id;
+        writer.next_id += 1;
+        Ok(Self { id, lane, submitted_by, node, grant, job })
     }
-    writer.moved(lane, None, Some(state))?;
-    Ok(id)
+
+    const fn state(&self) -> State {
+        if self.node.is_some() { State::Starting } else { State::Pending }
+    }
+
+    /// Gives an insert's parameters their values, those after the first `before` of them.
+    fn bind(&self, insert: &mut Statement<'_>, before: usize, now: Timestamp) -> rusqlite::Result<usize> {
+        let Self { id, lane, submitted_by, node, grant, job } = self;
+        let values = params![
+            id,
+            self.state().code(),
+            lane,
+            job.priority,
+            delivery_code(job.delivery),
+            u8::from(node.is_some()),
+            job.max_attempts,
+            job.queued_at.as_micros(),
+            job.run_at.as_micros(),
+            job.expires_at.map(|at| at.as_micros()),
+            node.map(|_| now.as_micros()),
+            node,
+            submitted_by,
+            job.own_guid,
+            job.guid.as_bytes(),
+            job.idempotency_key,
+            job.request,
+            grant,
+        ];
+        for (place, value) in values.iter().enumerate() {
+            insert.raw_bind_parameter(before + place + 1, value)?;
+        }
+        Ok(before + values.len())
+    }
+}
+
+fn insert_rows(writer: &mut Writer<'_>, rows: &[NewRow<'_>], now: Timestamp) -> rusqlite::Result<()> {
+    for chunk in rows.chunks(TOGETHER) {
+        if chunk.len() == TOGETHER {
+            let insert = &mut writer.several.insert;
+            chunk.iter().try_fold(0, |bound, row| row.bind(insert, bound, now))?;
+            insert.raw_execute()?;
+            // The copies of the requests would take up SQLite's quick memory.
+            insert.clear_bindings();
+        } else {
+            let insert = &mut writer.st[Sql::Insert];
+            for row in chunk {
+                row.bind(insert, 0, now)?;
+                insert.raw_execute()?;
+            }
+        }
+    }
+    for row in rows {
+        let (guid, key) = client_names(row.job);
+        for name in guid.into_iter().chain(key) {
+            writer.names.put(name, row.id)?;
+        }
+        if row.node.is_some() {
+            writer.starting.insert(row.id, row.lane);
+        }
+        writer.moved(row.lane, None, Some(row.state().code()))?;
+    }
+    Ok(())
 }

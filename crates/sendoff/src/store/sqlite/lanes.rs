@@ -41,7 +41,7 @@ struct Known {
 
 impl<'c> Lanes<'c> {
     pub(super) fn new(conn: &'c Connection, texts: &Texts) -> rusqlite::Result<Self> {
-        let prepare = |name| conn.prepare(texts.text(name));
+        let prepare = |name| texts.prepare(conn, name);
         Ok(Self {
             find: prepare(Sql::LaneId)?,
             read: prepare(Sql::LaneText)?,
@@ -136,7 +136,7 @@ pub(super) struct Actors<'c> {
 
 impl<'c> Actors<'c> {
     pub(super) fn new(conn: &'c Connection, texts: &Texts) -> rusqlite::Result<Self> {
-        let prepare = |name| conn.prepare(texts.text(name));
+        let prepare = |name| texts.prepare(conn, name);
         Ok(Self {
             find: prepare(Sql::ActorId)?,
             read: prepare(Sql::ActorText)?,

@@ -6,10 +6,14 @@
 mod backup;
 mod change;
 mod checkpoint;
+mod claim;
 mod export;
 mod failure;
 #[cfg(feature = "testing")]
 mod faults;
+mod files;
+#[cfg(feature = "testing")]
+pub(crate) mod fuzz;
 mod grants;
 mod insert;
 mod lanes;
@@ -280,7 +284,7 @@ impl Store for SqliteStore {
     }
 
     fn claim(&self, ids: Vec<JobId>, by: Claim) -> StoreFuture<Vec<Option<Claimed>>> {
-        self.write(ids.len(), (ids, by), change::claim)
+        self.write(ids.len(), (ids, by), claim::claim)
     }
 
     fn settle(&self, settlements: Vec<Settlement>, now: Timestamp) -> StoreFuture<Vec<Settled>> {

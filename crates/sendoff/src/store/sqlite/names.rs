@@ -9,7 +9,7 @@
 //! about twice what stays in memory. sendoff's own guids ascend and have an index of their own.
 //!
 //! Measured with 2 M final jobs, all taking turns in one run on a busy machine of 2 cores
-//! (`store_load 2000000 v7 raw-v7 v4 plain-v4 raw-v4`), in lives (insert, claim, started) per second:
+//! (`store_names 2000000 v7 raw-v7 v4 plain-v4 raw-v4`), in lives (insert, claim, started) per second:
 //! own guids 30,300 (bare SQLite 33,000), random guids 20,600, random guids straight to the index
 //! 13,400, bare SQLite with random guids in a unique index 15,700; inserts alone 93,600, 39,400,
 //! 20,100, 20,500.
@@ -116,7 +116,7 @@ struct Merge {
 impl<'c> Names<'c> {
     /// Reads the log; `keep` names at most stay out of the index.
     pub(super) fn open(conn: &'c Connection, texts: &Texts, keep: usize) -> rusqlite::Result<Self> {
-        let prepare = |name| conn.prepare(texts.text(name));
+        let prepare = |name| texts.prepare(conn, name);
         let mut recent = Recent::default();
         let (mut first_seq, mut last_seq) = (None, 0);
         let mut rows = prepare(Sql::NameLog)?;

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
 use rustix::fs::{FlockOperation, OFlags, flock};
 
 use super::{SqliteOptions, export};
@@ -46,7 +46,7 @@ fn unusable(path: &Path, why: impl std::fmt::Display) -> Error {
 /// Sees to the directory, and that nobody else owns the store. The database file is created here
 /// only if it does not exist, so that nothing but SQLite ever opens an existing one: closing it
 /// would drop SQLite's locks.
-pub(super) fn claim_path(path: &Path) -> Result<(PathBuf, File)> {
+pub(super) fn claim_path(path: &Path) -> Result<(PathBuf, Lock)> {
     if rusqlite::version_number() < OLDEST_SQLITE {
         return Err(unusable(
             path,
@@ -82,7 +82,14 @@ pub(super) fn claim_path(path: &Path) -> Result<(PathBuf, File)> {
     if path.is_dir() {
         return Err(unusable(&path, "it is a directory; name a file in it"));
     }
+    let was_opened = lock_path(&path).exists();
     let lock = lock(&path)?;
+    if was_opened && fs::metadata(&path).map_or(0, |file| file.len()) == 0 {
+        tracing::warn!(
+            "the store {} is empty, but was opened before: its jobs are gone, unless the file is put back",
+            path.display()
+        );
+    }
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
         Ok(_) => {}
         Err(err) if err.kind() == Io::AlreadyExists => {}
@@ -92,15 +99,31 @@ pub(super) fn claim_path(path: &Path) -> Result<(PathBuf, File)> {
             );
         }
     }
+    crash_point!(StoreCreated);
     Ok((path, lock))
 }
 
 /// Held as long as the store is open; never judged by the file's existence. std opens it
 /// close-on-exec, so a started process does not hold it.
-fn lock(path: &Path) -> Result<File> {
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    /// Closing alone would not do: a process between its start and its exec holds a copy of the
+    /// descriptor, and with it the lock. It is free at once if it is given up by name (flock(2)).
+    fn drop(&mut self) {
+        if let Err(err) = flock(&self.0, FlockOperation::Unlock) {
+            tracing::warn!(error = %err, "giving up the lock of the store");
+        }
+    }
+}
+
+fn lock_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
-    let lock_path = PathBuf::from(name);
+    name.into()
+}
+
+fn lock(path: &Path) -> Result<Lock> {
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -108,7 +131,7 @@ fn lock(path: &Path) -> Result<File> {
         .truncate(false)
         .mode(0o600)
         .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-        .open(&lock_path)
+        .open(lock_path(path))
         .map_err(|err| {
             unusable(path, "its lock file cannot be written; name a directory you may write to")
                 .with_source(err)
@@ -139,7 +162,7 @@ fn lock(path: &Path) -> Result<File> {
         .set_len(0)
         .and_then(|()| file.rewind())
         .and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes()));
-    Ok(file)
+    Ok(Lock(file))
 }
 
 /// Whether the process that wrote its number into the lock file has ended.
@@ -210,10 +233,23 @@ pub(super) fn check_store(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A connection that only reads, or only checkpoints.
+/// A connection that only checkpoints.
+pub(super) fn open_checkpointer(path: &Path) -> rusqlite::Result<Connection> {
+    let conn = connect(path)?;
+    open_log(&conn)?;
+    Ok(conn)
+}
+
+/// SQLite opens the log when it first reads: later there might be no descriptor left.
+fn open_log(conn: &Connection) -> rusqlite::Result<()> {
+    conn.query_row("PRAGMA user_version", [], |_| Ok(()))
+}
+
+/// A connection that only reads.
 pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     let conn = connect(path)?;
     conn.execute_batch("PRAGMA query_only = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -4096;")?;
+    open_log(&conn)?;
     Ok(conn)
 }
 
@@ -221,6 +257,8 @@ pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags)?;
     conn.busy_timeout(PATIENCE)?;
+    // Else SQLite plans some statements anew whenever their parameters change.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(conn)
 }
 
@@ -265,7 +303,9 @@ fn migrate(conn: &mut Connection) -> rusqlite::Result<()> {
         if step == 0 {
             transaction.execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}"))?;
         }
+        crash_point!(MigrateBeforeCommit);
         transaction.commit()?;
+        crash_point!(MigrateAfterCommit);
     }
     Ok(())
 }

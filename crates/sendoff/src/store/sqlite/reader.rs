@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::{Arc, Condvar, Mutex, PoisonError, mpsc},
 };
 
 use rusqlite::{Connection, OptionalExtension, Rows, params};
@@ -81,23 +81,36 @@ pub(super) struct Reader<'c> {
     pub(super) shared: Arc<Shared>,
 }
 
-/// A reader thread: serves the pool until that is closed.
-pub(super) fn run(conn: &Connection, shared: Arc<Shared>, recent: SharedRecent) -> rusqlite::Result<()> {
-    let mut reader = Reader {
-        st: Statements::prepare(conn, &shared.texts)?,
-        lanes: Lanes::new(conn, &shared.texts)?,
-        actors: Actors::new(conn, &shared.texts)?,
-        grants: Grants::new(conn, &shared.texts)?,
-        recent,
-        shared,
-    };
-    while let Some(request) = reader.shared.clone().pool.next() {
-        request(&mut reader);
+/// A reader thread: says whether it can, then serves the pool until that is closed.
+pub(super) fn run(
+    conn: &Connection,
+    shared: Arc<Shared>,
+    recent: SharedRecent,
+    ready: &mpsc::Sender<rusqlite::Result<()>>,
+) {
+    match Reader::prepare(conn, shared, recent) {
+        Ok(mut reader) => {
+            let _ = ready.send(Ok(()));
+            while let Some(request) = reader.shared.clone().pool.next() {
+                request(&mut reader);
+            }
+        }
+        Err(err) => drop(ready.send(Err(err))),
     }
-    Ok(())
 }
 
-impl Reader<'_> {
+impl<'c> Reader<'c> {
+    fn prepare(conn: &'c Connection, shared: Arc<Shared>, recent: SharedRecent) -> rusqlite::Result<Self> {
+        Ok(Self {
+            st: Statements::prepare(conn, &shared.texts)?,
+            lanes: Lanes::new(conn, &shared.texts)?,
+            actors: Actors::new(conn, &shared.texts)?,
+            grants: Grants::new(conn, &shared.texts)?,
+            recent,
+            shared,
+        })
+    }
+
     pub(super) fn due(
         &mut self,
         after: Option<(Timestamp, JobId)>,
@@ -127,8 +140,12 @@ impl Reader<'_> {
         let Some(id) = self.lanes.find(lane)? else { return Ok(Vec::new()) };
         let Self { st, lanes, shared, .. } = self;
         let mut headers = Headers { found: Vec::new(), limit, lanes, shared };
-        // One seek for each priority: rows that are not due yet lie between.
-        for priority in (0..=9).rev() {
+        // One seek for each priority there is: rows that are not due yet lie between.
+        let mut above = 10;
+        while headers.found.len() < limit {
+            let priority = st[Sql::NextPriority].query_row(params![id, above], |row| row.get(0))?;
+            let Some(priority): Option<i64> = priority else { break };
+            above = priority;
             headers.take(st[Sql::Ready].query(params![id, priority, now.as_micros()])?)?;
         }
         Ok(headers.found)
@@ -171,7 +188,7 @@ impl Reader<'_> {
         while let Some(row) = rows.next()? {
             if let Some(state) = State::from_code(row.get(1)?) {
                 let n = u64::try_from(row.get::<_, i64>(2)?).unwrap_or(0);
-                counts.queues.entry(row.get(0)?).or_default().insert(state, n);
+                *counts.queues.entry(row.get(0)?).or_default().entry(state).or_default() += n;
             }
         }
         Ok(counts)

@@ -52,7 +52,7 @@ pub(super) fn job(
     actors: &mut Actors<'_>,
     grants: &mut Grants<'_>,
 ) -> rusqlite::Result<Job> {
-    let request: Arc<str> = cells.get::<Box<str>>(15).into();
+    let request: Arc<str> = cells.text(15).into();
     cells.check(15, serde_json::from_str::<IgnoredAny>(&request).is_ok());
     Ok(Job {
         guid: cells.guid(13),
@@ -82,17 +82,18 @@ pub(super) fn record(
     let lane = cells.lane(2, lanes)?;
     let request: Box<str> = cells.get(15);
     let labels = read_labels(&request).unwrap_or_else(|err| {
-        cells.check(15, err.is_data());
+        // Labels of another kind are none; what follows them may be no JSON all the same.
+        cells.check(15, err.is_data() && serde_json::from_str::<IgnoredAny>(&request).is_ok());
         BTreeMap::new()
     });
     let state = cells.state(1);
     let (starting_at, started_at) = (cells.maybe_at(24), cells.maybe_at(25));
     let mut record = JobRecord {
         guid: cells.guid(13),
-        queue: lane.queue.to_string(),
+        queue: lane.queue.clone(),
         state,
-        starter: lane.starter.to_string(),
-        target: lane.destination.as_deref().map(str::to_owned),
+        starter: lane.starter.clone(),
+        target: lane.destination.clone(),
         delivery: cells.delivery(4),
         priority: cells.get(3),
         labels,
@@ -110,14 +111,14 @@ pub(super) fn record(
         max_attempts: cells.get(7),
         crashes: cells.get(17),
         fence: cells.get(5),
-        node: cells.actor(23, actors)?.as_deref().map(str::to_owned),
+        node: cells.actor(23, actors)?,
         receipt: None,
         last_error: cells.last_error(),
         possible_duplicate: cells.get(18),
         cancel_requested_at: cells.maybe_at(21),
         quarantined: cells.get(16),
         clock_skew_us: cells.get(27),
-        submitted_by: cells.actor(11, actors)?.as_deref().map(str::to_owned),
+        submitted_by: cells.actor(11, actors)?,
     };
     // A receipt may be empty, so that started_at has to say whether there is one.
     if started_at.is_some() {
@@ -167,6 +168,13 @@ impl<'r> Cells<'r> {
             self.check(column, false);
             T::default()
         })
+    }
+
+    /// Without a copy.
+    fn text(&mut self, column: usize) -> &'r str {
+        let text = self.row.get_ref(column).ok().and_then(|cell| cell.as_str().ok());
+        self.check(column, text.is_some());
+        text.unwrap_or_default()
     }
 
     pub(super) fn maybe_at(&mut self, column: usize) -> Option<Timestamp> {

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{backup, reader::Pool, sql::Texts};
+use super::{backup, files::Files, reader::Pool, sql::Texts};
 use crate::{
     error::{Error, ErrorKind, Result},
     store::transfer::Moved,
@@ -20,6 +20,7 @@ use crate::{
 
 pub(super) struct Shared {
     pub(super) path: PathBuf,
+    pub(super) files: Files,
     pub(super) texts: Texts,
     /// Writes called and not committed yet.
     pub(super) waiting: AtomicU64,
@@ -41,6 +42,7 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(path: PathBuf, texts: Texts) -> Self {
         Self {
+            files: Files::of(&path),
             path,
             texts,
             waiting: AtomicU64::new(0),

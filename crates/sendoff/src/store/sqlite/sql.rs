@@ -3,7 +3,7 @@
 
 use std::ops::{Index, IndexMut};
 
-use rusqlite::{Connection, Statement};
+use rusqlite::{Connection, PrepFlags, Statement};
 
 #[cfg(feature = "testing")]
 use super::faults::Fault;
@@ -73,6 +73,7 @@ statements! {
     OwnGuid: "SELECT id FROM job WHERE guid = ?1 AND own_guid = 1";
     Job: concat!("SELECT ", job_columns!(), ", granted FROM job WHERE id = ?1");
     Record: concat!("SELECT ", record_columns!(), " FROM job WHERE id = ?1");
+    Fence: "SELECT fence FROM job WHERE id = ?1";
     Header: "SELECT id, lane, priority, next_at, crashes FROM job
              WHERE id = ?1 AND state = 0 AND quarantined = 0";
 
@@ -177,6 +178,8 @@ statements! {
     Ready: "SELECT id, lane, priority, next_at, crashes FROM job
             WHERE state = 0 AND quarantined = 0 AND lane = ?1 AND priority = ?2 AND next_at <= ?3
             ORDER BY next_at, id";
+    NextPriority: "SELECT max(priority) FROM job
+                   WHERE state = 0 AND quarantined = 0 AND lane = ?1 AND priority < ?2";
     BusyLanes: "SELECT id, queue, starter, destination,
                     EXISTS (SELECT 1 FROM job WHERE state = 0 AND quarantined = 0 AND lane = l.id)
                 FROM lane l WHERE busy = 1 AND (queue, starter, destination) > (?1, ?2, ?3)
@@ -190,7 +193,10 @@ statements! {
     ListStartingNewest: list!("state = 1 AND id < ?1 ORDER BY id DESC");
     ListUnknown: list!("state = 6 AND id > ?1 ORDER BY id");
     ListUnknownNewest: list!("state = 6 AND id < ?1 ORDER BY id DESC");
-    Counts: "SELECT queue, state, n FROM counts WHERE n <> 0";
+    // What is starting is not kept as a number: two changes more for each job, to count few rows.
+    Counts: "SELECT queue, state, n FROM counts WHERE n <> 0 AND state <> 1
+             UNION ALL
+             SELECT lane.queue, 1, 1 FROM job CROSS JOIN lane ON lane.id = job.lane WHERE job.state = 1";
     Quarantined: "SELECT count(*) FROM job WHERE quarantined = 1";
     QueueLimits: "SELECT queue, limits FROM queue_limits";
     SetQueueLimits: "INSERT INTO queue_limits (queue, limits) VALUES (?1, ?2)
@@ -243,9 +249,60 @@ impl Texts {
         self.0.plant(fault);
     }
 
-    pub(super) fn text(&self, name: Sql) -> &str {
+    fn text(&self, name: Sql) -> &str {
         self.0.at(name as usize)
     }
+
+    /// Prepares a statement that is kept: SQLite's hint for that leaves the connection's small store
+    /// of quick memory to what runs, which is a tenth of its time.
+    pub(super) fn prepare<'c>(&self, conn: &'c Connection, name: Sql) -> rusqlite::Result<Statement<'c>> {
+        conn.prepare_with_flags(self.text(name), PrepFlags::SQLITE_PREPARE_PERSISTENT)
+    }
+}
+
+/// Jobs of one [`Several::insert`].
+pub(super) const TOGETHER: usize = 20;
+
+/// Statements for several rows, made of those for one: SQLite then opens the table and its indexes
+/// once for all of them, which is a quarter of the time.
+pub(super) struct Several<'c> {
+    /// Insert for [`TOGETHER`] jobs: the parameters of each follow those of the one before.
+    pub(super) insert: Statement<'c>,
+    /// Claim for the rows from ?1 to ?4.
+    pub(super) claim: Statement<'c>,
+}
+
+impl<'c> Several<'c> {
+    pub(super) fn prepare(conn: &'c Connection, texts: &Texts) -> rusqlite::Result<Self> {
+        let prepare = |text: &str| conn.prepare_with_flags(text, PrepFlags::SQLITE_PREPARE_PERSISTENT);
+        let (insert, claim) = (texts.text(Sql::Insert), texts.text(Sql::Claim));
+        Ok(Self { insert: prepare(&insert_many(insert))?, claim: prepare(&claim_many(claim))? })
+    }
+}
+
+fn claim_many(claim: &str) -> String {
+    claim.replace("id = ?1", "id BETWEEN ?1 AND ?4")
+}
+
+fn insert_many(insert: &str) -> String {
+    let (into, row) = insert.split_once("VALUES").unwrap_or((insert, ""));
+    let highest = row.split('?').skip(1).filter_map(number).max().unwrap_or(0);
+    let rows = (0..TOGETHER).map(|place| {
+        let mut parts = row.split('?');
+        let mut text = parts.next().unwrap_or("").to_owned();
+        for part in parts {
+            let number = number(part).unwrap_or(0);
+            let rest = part.trim_start_matches(|c: char| c.is_ascii_digit());
+            text += &format!("?{}{rest}", number + place * highest);
+        }
+        text
+    });
+    format!("{into}VALUES {}", rows.collect::<Vec<_>>().join(","))
+}
+
+/// The number at the beginning of a text.
+fn number(text: &str) -> Option<usize> {
+    text.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
 /// All statements, prepared once for one connection.
@@ -253,7 +310,7 @@ pub(super) struct Statements<'c>(Vec<Statement<'c>>);
 
 impl<'c> Statements<'c> {
     pub(super) fn prepare(conn: &'c Connection, texts: &Texts) -> rusqlite::Result<Self> {
-        ALL.iter().map(|name| conn.prepare(texts.text(*name))).collect::<Result<_, _>>().map(Self)
+        ALL.iter().map(|name| texts.prepare(conn, *name)).collect::<Result<_, _>>().map(Self)
     }
 }
 
@@ -273,12 +330,15 @@ impl<'c> IndexMut<Sql> for Statements<'c> {
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::config::DbConfig;
+
     use super::{super::open::MIGRATIONS, *};
 
     /// Cost must not grow with the number of jobs, nor a step sort what it does not return.
     #[test]
     fn every_statement_on_jobs_is_a_search_in_the_order_of_an_index() {
         let conn = Connection::open_in_memory().unwrap();
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).unwrap();
         for migration in MIGRATIONS {
             conn.execute_batch(migration).unwrap();
         }
@@ -298,6 +358,29 @@ mod tests {
             }
         }
         assert!(searched > 20, "{searched}");
+    }
+
+    #[test]
+    fn a_claim_of_several_rows_looks_at_them_alone() {
+        let claim = claim_many(Texts::new().text(Sql::Claim));
+        let conn = Connection::open_in_memory().unwrap();
+        for migration in MIGRATIONS {
+            conn.execute_batch(migration).unwrap();
+        }
+        let plan = format!("EXPLAIN QUERY PLAN {claim}");
+        let plan: String = conn.query_row(&plan, [1; 4], |step| step.get(3)).unwrap();
+        assert_eq!(plan, "SEARCH job USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)");
+    }
+
+    #[test]
+    fn an_insert_of_several_rows_numbers_on() {
+        let one = "INSERT INTO t (a, b, c) VALUES (?1, ?2, iif(?2, ?10, ?1))";
+        let several = insert_many(one);
+        assert!(
+            several.starts_with("INSERT INTO t (a, b, c) VALUES  (?1, ?2, iif(?2, ?10, ?1)), (?11, ?12, iif")
+        );
+        assert_eq!(several.matches("iif").count(), TOGETHER);
+        assert!(several.ends_with(&format!("?{}, ?{}))", 10 * TOGETHER, 10 * TOGETHER - 9)));
     }
 
     #[test]

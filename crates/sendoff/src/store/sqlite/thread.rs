@@ -1,12 +1,11 @@
 //! The writer's thread from beginning to end; it starts the others and outlives them.
 
 use std::{
-    fs::File,
     sync::{Arc, atomic::Ordering, mpsc},
     thread::JoinHandle,
 };
 
-use rusqlite::{Connection, config::DbConfig};
+use rusqlite::{Connection, ErrorCode, config::DbConfig};
 use tokio::sync::oneshot;
 
 use super::{
@@ -26,7 +25,7 @@ type CloseReply = oneshot::Sender<Result<()>>;
 /// Owns the database's lock until all connections are closed.
 pub(super) fn run(
     mut conn: Connection,
-    lock: File,
+    lock: open::Lock,
     shared: &Arc<Shared>,
     options: &SqliteOptions,
     messages: &mpsc::Receiver<Message>,
@@ -49,10 +48,13 @@ pub(super) fn run(
             let _ = conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
             Ok(())
         }
-        None => conn
-            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
-            .map_err(|err| super::failure::Failure::of(&err).error(err, &shared.path)),
+        None => {
+            crash_point!(CloseBeforeCheckpoint);
+            conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+                .map_err(|err| super::failure::Failure::of(&err).error(err, &shared.path))
+        }
     };
+    crash_point!(CloseAfterCheckpoint);
     drop(conn);
     drop(lock);
     if let Some(close) = close {
@@ -68,7 +70,13 @@ fn work(
     ready: &mpsc::SyncSender<Result<()>>,
 ) -> Result<(Option<CloseReply>, Option<Error>)> {
     let broken = |err: rusqlite::Error| {
-        let words = format!("the store {} cannot be read; restore a backup", shared.path.display());
+        let cure = match err.sqlite_error_code() {
+            Some(ErrorCode::OutOfMemory | ErrorCode::CannotOpen) => {
+                "raise the limits of memory and of open files"
+            }
+            _ => "restore a backup",
+        };
+        let words = format!("the store {} cannot be read; {cure}", shared.path.display());
         Error::new(ErrorKind::Unusable, words).with_source(err)
     };
     let no_thread = |err: std::io::Error| {
@@ -84,22 +92,27 @@ fn work(
     .map_err(broken)?;
     let mut writer = Writer::new(conn, shared.clone(), options).map_err(broken)?;
     let checkpointer =
-        Checkpointer::start(open::connect(&shared.path).map_err(broken)?).map_err(no_thread)?;
+        Checkpointer::start(open::open_checkpointer(&shared.path).map_err(broken)?, shared.clone())
+            .map_err(no_thread)?;
     let mut readers: Vec<JoinHandle<()>> = Vec::with_capacity(READERS);
     let mut started = Ok(());
+    let (ready_to_read, prepared) = mpsc::channel();
     for _ in 0..READERS {
         let spawned = open::open_reader(&shared.path).map_err(broken).and_then(|conn| {
-            let (shared, recent) = (shared.clone(), writer.names.shared());
-            let read = move || {
-                if let Err(err) = reader::run(&conn, shared, recent) {
-                    tracing::error!(error = %err, "a reader of the store cannot work");
-                }
-            };
+            let (shared, recent, ready) = (shared.clone(), writer.names.shared(), ready_to_read.clone());
+            let read = move || reader::run(&conn, shared, recent, &ready);
             std::thread::Builder::new().name("sendoff-reader".into()).spawn(read).map_err(no_thread)
         });
         match spawned {
             Ok(reader) => readers.push(reader),
             Err(err) => started = Err(err),
+        }
+    }
+    drop(ready_to_read);
+    // Without its readers a store would keep callers waiting for ever.
+    for _ in 0..readers.len() {
+        if let Ok(Err(err)) = prepared.recv() {
+            started = Err(broken(err));
         }
     }
     let close = match started {

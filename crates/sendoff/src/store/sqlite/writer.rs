@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::{
     SqliteOptions,
+    change::STARTING,
     checkpoint::Checkpointer,
     failure::Failure,
     grants::Grants,
@@ -19,9 +20,12 @@ use super::{
     reader::Request,
     shared::Shared,
     space::Space,
-    sql::{Sql, Statements},
+    sql::{Several, Sql, Statements},
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::{
+    crash::Deeds,
+    error::{Error, ErrorKind, Result},
+};
 
 /// A transaction takes no further call once it has this many rows, so that no call waits long for
 /// those that came with it.
@@ -88,19 +92,25 @@ impl<I: Send, O: Send> Operation for Call<I, O> {
 /// The writer's view of the database within one transaction.
 pub(super) struct Writer<'c> {
     pub(super) st: Statements<'c>,
+    pub(super) several: Several<'c>,
     pub(super) lanes: Lanes<'c>,
     pub(super) actors: Actors<'c>,
     pub(super) grants: Grants<'c>,
     pub(super) names: Names<'c>,
     pub(super) next_id: i64,
+    /// Rows that are starting since this store was opened, with their lanes.
+    pub(super) starting: HashMap<i64, i64>,
     /// Rows that were starting when the store was opened, with their fences.
     pub(super) left: VecDeque<(i64, i64)>,
     /// How many of them this transaction dealt with.
     pub(super) left_done: usize,
+    /// What this transaction has done so far.
+    pub(super) deeds: Deeds,
     shared: Arc<Shared>,
     pub(super) conn: &'c Connection,
-    /// By lane and state: what this transaction adds to the counts.
-    moved: HashMap<i64, [i64; 7]>,
+    /// By lane and state: what this transaction adds to the counts. What is starting is counted where it
+    /// is asked for.
+    moved: BTreeMap<i64, [i64; 7]>,
     space: Space,
     poison: Option<Error>,
     commits: u32,
@@ -126,13 +136,16 @@ impl<'c> Writer<'c> {
             grants: Grants::new(conn, texts)?,
             names: Names::open(conn, texts, options.names_in_memory)?,
             next_id: last_id + 1,
+            starting: HashMap::new(),
             left,
             left_done: 0,
+            deeds: Deeds::default(),
             st,
+            several: Several::prepare(conn, texts)?,
             space: Space::new(shared.path.clone(), options),
             shared,
             conn,
-            moved: HashMap::new(),
+            moved: BTreeMap::new(),
             poison: None,
             commits: 0,
             log_grown: 0,
@@ -257,11 +270,17 @@ impl<'c> Writer<'c> {
         if let Some(poison) = &self.poison {
             return Err(poison.again());
         }
+        self.deeds = Deeds::default();
         let failed = match self.work(calls) {
             Ok(()) => match self.st[Sql::Commit].execute([]) {
                 Ok(_) => {
+                    self.deeds.after_commit();
                     self.committed();
-                    return Ok(());
+                    // Before the answers: what went into a file that is gone counts for nothing.
+                    return self.shared.files.check().inspect_err(|err| {
+                        tracing::error!(error = %err, "the store is poisoned");
+                        self.poison = Some(err.again());
+                    });
                 }
                 Err(err) => (Failure::of_commit(&err), err),
             },
@@ -287,9 +306,10 @@ impl<'c> Writer<'c> {
             call.run(self)?;
         }
         let mut counts = BTreeMap::new();
-        for (lane, moved) in self.moved.drain() {
+        for (lane, moved) in std::mem::take(&mut self.moved) {
             let Some(lane) = self.lanes.get(lane)? else { continue };
-            for (state, n) in moved.into_iter().enumerate().filter(|(_, n)| *n != 0) {
+            let kept = |(state, n): &(usize, i64)| *n != 0 && *state != usize::from(STARTING);
+            for (state, n) in moved.into_iter().enumerate().filter(kept) {
                 *counts.entry((lane.queue.clone(), state as i64)).or_insert(0) += n;
             }
         }
@@ -300,7 +320,9 @@ impl<'c> Writer<'c> {
                 self.st[Sql::ForgetCount].execute(params![queue, state])?;
             }
         }
-        self.names.before_commit()
+        self.names.before_commit()?;
+        self.deeds.before_commit();
+        Ok(())
     }
 
     /// What the readers found.
@@ -329,6 +351,7 @@ impl<'c> Writer<'c> {
     fn rolled_back(&mut self) {
         self.moved.clear();
         self.left_done = 0;
+        self.starting.clear();
         self.lanes.forget();
         self.actors.forget();
         self.grants.forget();

@@ -29,7 +29,7 @@ pub(super) async fn a_new_job_is_pending(model: &mut Model) {
     let record = model.get(guid).await.expect("it is there");
     assert_eq!((record.state, record.fence, record.attempt), (State::Pending, 0, 0));
     assert_eq!((record.run_at, record.next_at, record.queued_at), (at(50), at(50), at(0)));
-    assert_eq!((record.queue.as_str(), record.starter.as_str()), ("mail", "http"));
+    assert_eq!((&*record.queue, &*record.starter), ("mail", "http"));
     assert_eq!(record.target.as_deref(), Some("example.org:443"));
     assert_eq!(record.labels.get("parity").map(String::as_str), Some("odd"));
     assert_eq!((record.claimed_at, record.started_at, record.ended_at), (None, None, None));

@@ -35,7 +35,7 @@ pub(super) async fn filters(model: &mut Model) {
         (Filter { state: Some(State::Started), ..Filter::default() }, |job| job.state == State::Started),
         (Filter { state: Some(State::Unknown), ..Filter::default() }, |job| job.state == State::Unknown),
         (Filter { unfinished: true, ..Filter::default() }, |job| !job.state.is_final()),
-        (Filter { queue: Some("third".into()), ..Filter::default() }, |job| job.queue == "third"),
+        (Filter { queue: Some("third".into()), ..Filter::default() }, |job| &*job.queue == "third"),
         (Filter { queue: Some("nowhere".into()), ..Filter::default() }, |_| false),
         (Filter { label: label("parity", "odd"), ..Filter::default() }, |job| job.labels["parity"] == "odd"),
         (Filter { label: label("parity", "1"), ..Filter::default() }, |_| false),

@@ -213,7 +213,7 @@ impl Fleet for FleetNode {
     }
 
     fn clock(&self) -> Arc<dyn Clock> {
-        Arc::new(self.0.fleet.clock())
+        self.0.fleet.clock().clone()
     }
 
     fn queues(&self) -> Option<Arc<[Arc<str>]>> {

@@ -83,6 +83,58 @@ async fn bytes_that_nobody_asked_for_spoil_an_idle_connection() {
 }
 
 #[tokio::test]
+async fn an_answer_that_nobody_asked_for_answers_no_other_job() {
+    let unasked = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+    for (first, method) in [
+        ("HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n", "POST"),
+        ("HTTP/1.1 202 Accepted\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", "POST"),
+        ("HTTP/1.1 202 Accepted\r\ncontent-length: 7\r\n\r\n", "HEAD"),
+        ("HTTP/1.1 204 No Content\r\n\r\n", "POST"),
+        ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n", "POST"),
+    ] {
+        let server = Server::start(move |seen| match seen.connection {
+            0 => vec![send(&[first, unasked].concat())],
+            _ => vec![send("HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n")],
+        })
+        .await;
+        let starter = HttpStarter::new();
+        start(&starter, &Http::post(server.url("/")).method(method)).await.unwrap();
+        let error = start(&starter, &Http::post(server.url("/"))).await.unwrap_err();
+        assert!(error.message.contains("answered 503"), "{first:?}: {error}");
+        assert_eq!(server.opened(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_204_that_announces_a_body_costs_its_connection() {
+    for header in ["content-length: 5", "transfer-encoding: chunked"] {
+        let server =
+            Server::start(move |_| vec![send(&format!("HTTP/1.1 204 No Content\r\n{header}\r\n\r\n"))]).await;
+        let starter = HttpStarter::new();
+        for n in 1..=2 {
+            start(&starter, &Http::post(server.url("/"))).await.unwrap();
+            assert_eq!(server.opened(), n, "{header}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn answers_without_a_body_keep_their_connection() {
+    let server = Server::start(|seen| match seen.head.split(' ').next() {
+        Some("HEAD") => vec![send("HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n")],
+        Some("GET") => vec![send("HTTP/1.1 304 Not Modified\r\ncontent-length: 7\r\n\r\n")],
+        _ => vec![send("HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n")],
+    })
+    .await;
+    let starter = HttpStarter::new();
+    for method in ["HEAD", "GET", "POST", "HEAD"] {
+        let result = start(&starter, &Http::post(server.url("/")).method(method)).await;
+        assert_eq!(result.is_ok(), method != "GET");
+    }
+    assert_eq!((server.seen().len(), server.opened()), (4, 1));
+}
+
+#[tokio::test]
 async fn a_request_that_may_have_arrived_is_never_sent_again_by_itself() {
     for end in [Step::Close, Step::Reset] {
         let server = Server::start(move |seen| match seen.body.as_slice() {

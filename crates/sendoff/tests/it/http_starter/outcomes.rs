@@ -129,6 +129,63 @@ async fn an_answer_may_overtake_the_request() {
 }
 
 #[tokio::test]
+async fn an_early_answer_counts_and_costs_its_connection() {
+    // Whether the target goes on reading, stops, or breaks off: the rest of the request is not sent.
+    for end in [Step::Hang, Step::Wait, Step::Close, Step::Reset] {
+        let server = Server::start(move |_| [no_content(), vec![end.clone()]].concat()).await;
+        let starter = HttpStarter::new();
+        let payload = Http::post(server.url("/")).header("x-answer-early", "1").body("y".repeat(8 << 20));
+        for n in 1..=2 {
+            // A reset may overtake the answer; then nobody can know.
+            match start(&starter, &payload).await {
+                Ok(receipt) => assert_eq!(receipt.status, Some(204)),
+                Err(error) => assert_eq!(error.class, StartErrorClass::Ambiguous, "{error}"),
+            }
+            assert_eq!((server.seen().len(), server.opened()), (n, n));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_target_that_neither_reads_nor_answers_is_left_when_the_start_is_given_up() {
+    let server = Server::start(|_| vec![Step::Wait]).await;
+    let payload = Http::post(server.url("/")).header("x-answer-early", "1").body("y".repeat(8 << 20));
+    let starter = HttpStarter::new();
+    let start = starter.start(attempt(&payload));
+    tokio::time::timeout(Duration::from_millis(50), start).await.unwrap_err();
+    server.go_on();
+    server.closed(1).await;
+}
+
+#[tokio::test]
+async fn a_head_that_trickles_for_ever_is_given_up_with_its_connection() {
+    for head in ["HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nx: ", "HTTP/1.1 200 OK\r\nx: "] {
+        let server = Server::start(move |_| {
+            let drops = (0..100).flat_map(|_| [Step::Wait, send("x")]);
+            [send(head)].into_iter().chain(drops).collect()
+        })
+        .await;
+        let starter = HttpStarter::new();
+        let start = starter.start(attempt(&Http::post(server.url("/"))));
+        let trickle = async {
+            for _ in 0..20 {
+                server.go_on();
+                server.settled().await;
+            }
+        };
+        tokio::select! {
+            result = start => panic!("no head was complete: {result:?}"),
+            () = trickle => {}
+        }
+        for _ in 0..80 {
+            server.go_on();
+        }
+        server.closed(1).await;
+        assert_eq!(server.seen().len(), 1);
+    }
+}
+
+#[tokio::test]
 async fn each_status_has_its_class() {
     use StartErrorClass::{Ambiguous, NotStarted, Permanent};
     let server = Server::start(|seen| {

@@ -61,6 +61,51 @@ async fn https_verifies_and_keeps_its_connections() {
 }
 
 #[tokio::test]
+async fn large_bodies_go_through_tls() {
+    let (tls, ca) = certified("localhost");
+    let server = Server::start_tls(tls, |_| no_content()).await;
+    let starter = HttpStarter::builder().root_certificates_pem(ca).build().unwrap();
+    let body: String = ('a'..='w').cycle().take(2 << 20).collect();
+    let payload = Http::post(format!("https://localhost:{}/", server.address.port())).body(&body);
+    for _ in 0..2 {
+        start(&starter, &payload).await.unwrap();
+    }
+    let seen = server.seen();
+    assert!(seen.iter().all(|seen| seen.body == body.as_bytes()), "byte for byte");
+    assert_eq!(server.opened(), 1);
+}
+
+#[tokio::test]
+async fn an_answer_may_overtake_its_request_in_tls() {
+    let (tls, ca) = certified("localhost");
+    let server = Server::start_tls(tls, |seen| match seen.header("x-answer-early") {
+        Some(_) => [no_content(), vec![Step::Wait]].concat(),
+        None => no_content(),
+    })
+    .await;
+    let starter = HttpStarter::builder().root_certificates_pem(ca).build().unwrap();
+    let payload = Http::post(format!("https://localhost:{}/", server.address.port()));
+    let large = payload.header("x-answer-early", "1").body("y".repeat(8 << 20));
+    start(&starter, &large).await.unwrap();
+    start(&starter, &Http::post(large.url)).await.unwrap();
+    assert_eq!(server.opened(), 2, "what was not sent whole leaves nothing to use again");
+}
+
+#[tokio::test]
+async fn a_tls_connection_that_the_target_ended_is_replaced_in_the_same_attempt() {
+    let (tls, ca) = certified("localhost");
+    let server = Server::start_tls(tls, |_| [no_content(), vec![Step::Close]].concat()).await;
+    let starter = HttpStarter::builder().root_certificates_pem(ca).build().unwrap();
+    let payload = Http::post(format!("https://localhost:{}/", server.address.port()));
+    for n in 1..=3 {
+        start(&starter, &payload).await.unwrap();
+        server.closed(n).await;
+        server.settled().await;
+    }
+    assert_eq!((server.seen().len(), server.opened()), (3, 3));
+}
+
+#[tokio::test]
 async fn a_certificate_that_does_not_hold_is_permanent() {
     let (tls, ca) = certified("somebody.else.example");
     let server = Server::start_tls(tls, |_| no_content()).await;

@@ -1,5 +1,6 @@
 //! Submits, one by one and many at once.
 
+use futures_util::FutureExt;
 use sendoff::{
     Batch, JobSpec, State, Verdict,
     ports::{Filter, PageRequest},
@@ -125,6 +126,28 @@ async fn a_bookmark_comes_with_the_last_job() {
     }
     scheduler.idle().await.unwrap();
     assert_eq!(starter.begun_in_all(), (2_500, 2_500));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_is_given_up_leaves_a_first_part() {
+    let scheduler = scheduler(&starter()).await;
+    let specs = (0..2_500).map(|n| job(n).guid(guid(n)).delay(HOUR)).collect();
+    let mut batch = Box::pin(scheduler.submit_batch(Batch::itemised(specs).bookmark("at", "2500")));
+    let stored = loop {
+        assert!((&mut batch).now_or_never().is_none());
+        quiet().await;
+        let stored = scheduler.counts().await.unwrap().unfinished();
+        if stored > 0 {
+            break stored;
+        }
+    };
+    drop(batch);
+    quiet().await;
+    assert_eq!((stored, scheduler.counts().await.unwrap().unfinished()), (1_000, 1_000));
+    assert!(scheduler.bookmark("at").await.unwrap().is_none());
+    for n in [0, 999, 1_000] {
+        assert_eq!(scheduler.get(guid(n)).await.unwrap().is_some(), n < 1_000, "{n}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,6 +8,7 @@ mod faults;
 mod fleet;
 mod limits;
 mod lives;
+mod many;
 mod observed;
 mod outcomes;
 mod queues;

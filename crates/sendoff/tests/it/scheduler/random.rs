@@ -1,6 +1,7 @@
-//! Random lives of a whole scheduler, with crashes, clean stops and failures of the store between
-//! them; afterwards the invariants of `semantics.md` hold. A failure prints its seed;
-//! `SENDOFF_SEED` plays one seed alone, `SENDOFF_SEEDS` more of them.
+//! Random lives of a whole scheduler on SQLite and by the machine's clock, with crashes, clean stops
+//! and failures of the store between them; afterwards the invariants hold (`simulation` does the same
+//! in memory, and more). A failure prints its seed; `SENDOFF_SEED` plays one seed alone,
+//! `SENDOFF_SEEDS` more of them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,9 +17,8 @@ use sendoff::{
     Batch, Delivery, ErrorClass, Guid, JobRecord, JobSpec, QueueLimits, Scheduler, State, Timestamp, Verdict,
     ports::{CancelVerdict, Filter, PageRequest, StartErrorClass, Store},
     state::Resolution,
-    store::{MemoryStore, SqliteOptions, SqliteStore},
+    store::{SqliteOptions, SqliteStore},
     testing::{Answer, FlakyStore, Method, Plan, Scripted, ScriptedStarter, Why},
-    time::{SystemClock, TokioClock},
 };
 
 /// What an attempt did, apart from how it was told.
@@ -32,18 +32,12 @@ enum Did {
     Not,
 }
 
-enum Kept {
-    Memory(Arc<MemoryStore>),
-    /// None only while it is opened again.
-    Sqlite(Option<Arc<SqliteStore>>, tempfile::TempDir),
-}
+/// A store on disk. None only while it is opened again.
+struct Kept(Option<Arc<SqliteStore>>, tempfile::TempDir);
 
 impl Kept {
     fn store(&self) -> Arc<dyn Store> {
-        match self {
-            Self::Memory(store) => store.clone(),
-            Self::Sqlite(store, _) => store.clone().expect("it is open"),
-        }
+        self.0.clone().expect("it is open")
     }
 
     fn open(directory: &tempfile::TempDir) -> Arc<SqliteStore> {
@@ -52,28 +46,18 @@ impl Kept {
     }
 
     fn crash_and_reopen(&mut self) {
-        match self {
-            Self::Memory(store) => *store = Arc::new(store.crash_and_reopen()),
-            Self::Sqlite(store, directory) => {
-                let crashed = store.take().and_then(Arc::into_inner).expect("the runtime is gone");
-                crashed.crash();
-                *store = Some(Self::open(directory));
-            }
-        }
-    }
-
-    /// Time stands still but for sleeps; else it is the machine's, since the store has threads.
-    fn is_paused(&self) -> bool {
-        matches!(self, Self::Memory(_))
+        let crashed = self.0.take().and_then(Arc::into_inner).expect("the runtime is gone");
+        crashed.crash();
+        self.0 = Some(Self::open(&self.1));
     }
 }
+
+/// How long a second of these worlds is.
+const SECOND: Duration = Duration::from_millis(4);
 
 struct World {
     kept: Kept,
     random: fastrand::Rng,
-    /// How long a second of this world is.
-    second: Duration,
-    wall: Timestamp,
     starter: ScriptedStarter,
     did: Arc<Mutex<Vec<Did>>>,
     healed: Arc<AtomicBool>,
@@ -97,22 +81,19 @@ struct World {
 impl World {
     fn new(kept: Kept, seed: u64) -> Self {
         let (did, healed) = (Arc::<Mutex<Vec<Did>>>::default(), Arc::<AtomicBool>::default());
-        let second = Duration::from_millis(if kept.is_paused() { 1_000 } else { 4 });
         let script = {
-            let (did, healed, paused) = (did.clone(), healed.clone(), kept.is_paused());
+            let (did, healed) = (did.clone(), healed.clone());
             let random = Mutex::new(fastrand::Rng::with_seed(seed ^ 0x5eed));
             move |_: &_| {
                 let random = &mut random.lock().unwrap();
-                let (what, plan) = plan(random, healed.load(Ordering::Relaxed), paused);
+                let (what, plan) = plan(random, healed.load(Ordering::Relaxed));
                 did.lock().unwrap().push(what);
-                plan.taking(second * random.u32(0..50) / 100)
+                plan.taking(SECOND * random.u32(0..50) / 100)
             }
         };
         Self {
             kept,
             random: fastrand::Rng::with_seed(seed),
-            second,
-            wall: super::wall(),
             starter: ScriptedStarter::by_script(script).max_running(1_000_000),
             did,
             healed,
@@ -132,18 +113,13 @@ impl World {
 
     fn runtime(&self) -> tokio::runtime::Runtime {
         let mut builder = tokio::runtime::Builder::new_current_thread();
-        builder.enable_all().start_paused(self.kept.is_paused()).build().expect("a runtime")
+        builder.enable_all().build().expect("a runtime")
     }
 
     async fn scheduler(&mut self) -> (Scheduler, Arc<FlakyStore>) {
         let store = Arc::new(FlakyStore::new(self.kept.store()));
         let builder = Scheduler::builder().store(store.clone()).starter(self.starter.clone());
         let builder = builder.max_in_flight(self.random.usize(1..8)).seed(self.random.u64(..));
-        let builder = if self.kept.is_paused() {
-            builder.clock(TokioClock::starting_at(self.wall))
-        } else {
-            builder.clock(SystemClock)
-        };
         (builder.start().await.expect("it starts"), store)
     }
 
@@ -151,17 +127,15 @@ impl World {
     fn live(&mut self) {
         let runtime = self.runtime();
         let stopped = runtime.block_on(async {
-            let began = tokio::time::Instant::now();
             let (scheduler, store) = self.scheduler().await;
             for _ in 0..self.random.usize(1..25) {
                 self.step(&scheduler, &store).await;
             }
             let stopped = self.random.u8(..3) == 0;
             if stopped {
-                let report = scheduler.shutdown(self.second * self.random.u32(0..3)).await.expect("no error");
+                let report = scheduler.shutdown(SECOND * self.random.u32(0..3)).await.expect("no error");
                 assert_eq!(report.unsettled, 0);
             }
-            self.wall = self.wall.saturating_add(began.elapsed() + self.second);
             stopped
         });
         // Everything that ran ends here, wherever it was.
@@ -222,10 +196,8 @@ impl World {
                     let changed = if self.random.bool() {
                         scheduler.start_now(guid).await
                     } else {
-                        let later = self.second * self.random.u32(0..5);
-                        scheduler
-                            .reschedule(guid, now(scheduler, guid, self.wall).await.saturating_add(later))
-                            .await
+                        let later = SECOND * self.random.u32(0..5);
+                        scheduler.reschedule(guid, now(scheduler, guid).await.saturating_add(later)).await
                     };
                     changed.expect("no error");
                 }
@@ -270,7 +242,7 @@ impl World {
                 let why = [Why::Full, Why::Unusable][self.random.usize(..2)];
                 store.fail(methods[self.random.usize(..7)], why, self.random.usize(1..3));
             }
-            _ => tokio::time::sleep(self.second * self.random.u32(0..300) / 100).await,
+            _ => tokio::time::sleep(SECOND * self.random.u32(0..300) / 100).await,
         }
     }
 
@@ -284,18 +256,15 @@ impl World {
             .queue(["a", "b", "c"][self.random.usize(..3)])
             .priority(self.random.u8(..3))
             .max_attempts(self.random.u32(1..5))
-            .backoff(self.second / 50, self.second);
-        if self.kept.is_paused() {
-            spec = spec.start_timeout(2 * self.second);
-        }
+            .backoff(SECOND / 50, SECOND);
         if self.random.bool() {
-            spec = spec.delay(self.second * self.random.u32(0..300) / 100);
+            spec = spec.delay(SECOND * self.random.u32(0..300) / 100);
         }
         if self.random.bool() {
             spec = spec.delivery(Delivery::AtMostOnce);
         }
         if self.random.u8(..4) == 0 {
-            spec = spec.expires_in(self.second * self.random.u32(1..300) / 100);
+            spec = spec.expires_in(SECOND * self.random.u32(1..300) / 100);
         }
         spec
     }
@@ -445,8 +414,7 @@ impl World {
             for queue in ["a", "b"] {
                 scheduler.set_queue_limits(queue, None).await.expect("it is open");
             }
-            let patience = Duration::from_secs(if self.kept.is_paused() { 1_000_000 } else { 60 });
-            let idle = tokio::time::timeout(patience, scheduler.idle()).await;
+            let idle = tokio::time::timeout(Duration::from_secs(60), scheduler.idle()).await;
             idle.unwrap_or_else(|_| panic!("I13: jobs are left over")).expect("no error");
             let records = records(&*store).await;
             self.check(&records);
@@ -461,7 +429,7 @@ impl World {
 }
 
 /// One attempt's fate.
-fn plan(random: &mut fastrand::Rng, healed: bool, paused: bool) -> (Did, Plan) {
+fn plan(random: &mut fastrand::Rng, healed: bool) -> (Did, Plan) {
     let hang = Plan { answer: Answer::Hang, ..Plan::STARTED };
     match if healed { 0 } else { random.u8(..16) } {
         0..=6 => (Did::Start, Plan::STARTED),
@@ -470,17 +438,16 @@ fn plan(random: &mut fastrand::Rng, healed: bool, paused: bool) -> (Did, Plan) {
         11 => (Did::Not, Plan::error(StartErrorClass::Permanent)),
         12 => (Did::Not, Plan::error(StartErrorClass::Pressure).without_begin()),
         13 => (Did::Perhaps, Plan { answer: Answer::Panic, ..Plan::STARTED }),
-        14 if paused => (Did::Not, hang.without_begin()),
         // By the machine's clock it hangs until the process ends: nothing is told of it but that.
         14 => (Did::Start, hang),
-        _ if paused => (Did::Perhaps, hang),
         _ => (Did::Perhaps, Plan { answer: Answer::PanicAtOnce, ..Plan::STARTED }),
     }
 }
 
-/// About now, by the world's clock.
-async fn now(scheduler: &Scheduler, guid: Guid, wall: Timestamp) -> Timestamp {
-    scheduler.get(guid).await.expect("no error").map_or(wall, |record| record.queued_at)
+/// About now.
+async fn now(scheduler: &Scheduler, guid: Guid) -> Timestamp {
+    let record = scheduler.get(guid).await.expect("no error");
+    record.map_or_else(super::wall, |record| record.queued_at)
 }
 
 async fn records(store: &dyn Store) -> BTreeMap<Guid, JobRecord> {
@@ -512,15 +479,10 @@ fn play(seeds: u64, make: impl Fn() -> Kept) {
 }
 
 #[test]
-fn lives_in_memory() {
-    play(150, || Kept::Memory(Arc::new(MemoryStore::new())));
-}
-
-#[test]
 fn lives_on_sqlite() {
     play(12, || {
         let directory =
             tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a directory");
-        Kept::Sqlite(Some(Kept::open(&directory)), directory)
+        Kept(Some(Kept::open(&directory)), directory)
     });
 }

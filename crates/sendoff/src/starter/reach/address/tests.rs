@@ -109,6 +109,8 @@ fn addresses_that_are_not_public_are_refused_in_every_spelling() {
         "2001:0:808:808:0:0:80ff:fffe",
         "2600::5efe:127.0.0.1",
         "2600::200:5efe:10.1.2.3",
+        // One in the other.
+        "2002:7f00:1::5efe:8.8.8.8",
     ] {
         assert!(refused(text).is_some(), "{text} is reachable");
     }

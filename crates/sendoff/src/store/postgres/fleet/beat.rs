@@ -126,6 +126,7 @@ impl Heart {
         let present = shared.present();
         let in_flight = i32::try_from(shared.in_flight.load(Ordering::Relaxed)).unwrap_or(i32::MAX);
         let says = [(&present.id as _, Type::INT8), (&in_flight as _, Type::INT4)];
+        crash_point!(BeatBefore);
         let sent = SystemClock.elapsed();
         // Sent together; the answers come in this order.
         let (beaten, seen, settings) = tokio::join!(
@@ -135,6 +136,7 @@ impl Heart {
             // Each time: after a failover they are another server's.
             register::settings(ask),
         );
+        crash_point!(BeatAfter);
         let look = Look { sent, replied: SystemClock.elapsed() };
         let (beaten, seen) = (beaten.map_err(failed)?, seen.map_err(failed)?);
         self.weigh(&settings.map_err(failed)?);
@@ -196,9 +198,11 @@ impl Heart {
         let mut any = !dead.is_empty();
         for (id, beat, why) in died {
             // Not if it beat meanwhile, or if somebody else was first.
+            crash_point!(DeclareDeadBefore);
             let marked = ask.rows(Sql::DeclareDead, &[(&id, Type::INT8), (&beat, Type::INT8)]).await?;
             if let Some(row) = marked.first() {
                 tracing::warn!(node = row.try_get::<_, &str>(0)?, why, "a node is dead");
+                crash_point!(DeclareDeadAfter);
                 any = true;
             }
         }

@@ -7,6 +7,7 @@ use tokio_postgres::types::Type;
 
 use super::Shared;
 use crate::{
+    crash::{Deed, Deeds},
     error::Result,
     job::ErrorClass,
     ports::Wake,
@@ -86,15 +87,19 @@ async fn take_back(shared: &Shared, link: &Link) -> Result<()> {
 /// One transaction, sent as a whole before the first answer is waited for.
 async fn round(ask: Ask<'_>, now: Timestamp) -> Answer<usize> {
     let begin = format!("BEGIN; {BY_INDEX}");
-    let (begun, reclaimed, ended) = tokio::join!(
+    let mut deeds = Deeds::default();
+    deeds.add(Deed::Reclaim);
+    let (begun, reclaimed, (), ended) = tokio::join!(
         biased;
         ask.client.batch_execute(&begin),
         reclaim(ask, ROUND, now),
+        async { deeds.before_commit() },
         ask.client.batch_execute("COMMIT"),
     );
     begun?;
     let reclaimed = reclaimed?;
     ended?;
+    deeds.after_commit();
     Ok(reclaimed)
 }
 
@@ -113,6 +118,9 @@ pub(super) async fn forget(ask: Ask<'_>) -> Answer<()> {
     let unclaimed: Vec<i64> = dead?.iter().map(|row| row.try_get(0)).collect::<Answer<_>>()?;
     if !unclaimed.is_empty() {
         ask.rows(Sql::ForgetNodes, &[(&unclaimed, Type::INT8_ARRAY)]).await?;
+        crash_point!(ForgetBefore);
     }
-    ask.client.batch_execute(ask.texts.text(Sql::Commit)).await
+    ask.client.batch_execute(ask.texts.text(Sql::Commit)).await?;
+    crash_point!(ForgetAfter);
+    Ok(())
 }

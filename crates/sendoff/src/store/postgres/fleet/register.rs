@@ -158,6 +158,7 @@ async fn register(
     let queues: Option<Vec<&str>> =
         identity.queues.as_ref().map(|queues| queues.iter().map(AsRef::as_ref).collect());
     let sent = SystemClock.elapsed();
+    crash_point!(RegisterBefore);
     let row = ask
         .client
         .query_typed_one(
@@ -174,6 +175,7 @@ async fn register(
             ],
         )
         .await?;
+    crash_point!(RegisterAfter);
     let (id, time) = (row.try_get(0)?, row.try_get(1)?);
     let sample = Sample { sent, replied: SystemClock.elapsed(), first: time, last: time };
     tracing::info!(node = name, host = identity.host, pid = process.pid, "registered in the fleet");
@@ -185,7 +187,9 @@ async fn register(
 pub(super) async fn leave(shared: &Shared, ask: Ask<'_>) -> Answer<()> {
     let present = shared.present();
     present.lease.revoke();
+    crash_point!(LeaveBefore);
     ask.rows(Sql::Leave, &[(&present.id, Type::INT8)]).await?;
+    crash_point!(LeaveAfter);
     reclaim::forget(ask).await?;
     // Something may be left for them to take back.
     Ok(())

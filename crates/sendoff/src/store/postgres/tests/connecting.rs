@@ -43,6 +43,7 @@ fn a_url_that_is_none_is_refused_without_its_password() {
         ("postgres://u:hunter2@h/d?sslmode=allow", "verify-full"),
         ("postgres://u:hunter2@h/d?colour=red", "colour"),
         ("postgres://u:hunter2@h/d?connect_timeout=soon", "connect_timeout"),
+        ("postgres://u:hunter2@h/d?prepare=never", "on, off"),
         ("postgres://u:hunter2@a,b/d?target_session_attrs=any", "read-write"),
         ("postgres://u:hunter2@a,b,c/d?port=1,2", "port"),
         ("postgres://u:hunter2@h/d?sslmode=disable&sslrootcert=/ca.pem", "sslrootcert"),
@@ -57,6 +58,8 @@ fn a_url_that_is_none_is_refused_without_its_password() {
     let err = Target::parse("postgres://u:hunter2@h/d?sslrootcert=/no/such.pem").unwrap_err();
     assert!(err.is_unusable() && err.to_string().contains("/no/such.pem"), "{err}");
     assert!(!shown("postgres://u:hunter2@h/d").contains("hunter2"));
+    let prepares = |url: &str| Target::parse(url).unwrap().prepares();
+    assert!(prepares("postgres://u@h/d") && !prepares("postgres://u@h/d?prepare=off"));
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The statements and the tables, on real servers.
 
 mod connecting;
+mod failing;
 mod hints;
 mod plans;
 mod reading;

@@ -1,0 +1,106 @@
+//! What is counted: whole lives of simulated starts that take no time, on one thread (and the
+//! store's), by a clock that is the same each time.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use sendoff::{
+    JobSpec, Scheduler, State,
+    ports::Store,
+    starter::{Simulated, SimulatedStarter},
+    store::{MemoryStore, SqliteOptions, SqliteStore},
+    time::{Clock, Timer, Timestamp},
+};
+
+pub(crate) struct Load {
+    pub(crate) name: &'static str,
+    pub(crate) starts: u64,
+}
+
+/// Submitted one by one before any is awaited. Half of them are inserted already claimed; the others
+/// wait until those have ended. So the loop never has the choice between two things to do, which it
+/// makes at random.
+const ROUND: u64 = 1_000;
+/// Enough that what a start-up costs is no more than a few percent.
+pub(crate) const ALL: [Load; 2] =
+    [Load { name: "memory", starts: 16 * ROUND }, Load { name: "sqlite", starts: 8 * ROUND }];
+
+pub(crate) fn run(name: &str) -> Result<(), String> {
+    let load = ALL.iter().find(|load| load.name == name).ok_or_else(|| format!("{name} is no load"))?;
+    let place = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).map_err(|err| err.to_string())?;
+    let store: Arc<dyn Store> = match name {
+        "memory" => Arc::new(MemoryStore::new()),
+        _ => {
+            let opened = SqliteStore::open(place.path().join("jobs"), SqliteOptions::default());
+            Arc::new(opened.map_err(|err| err.to_string())?)
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let started = runtime.expect("a runtime").block_on(start(store, load.starts));
+    match started.map_err(|err| err.to_string())? {
+        started if started == load.starts => Ok(()),
+        started => Err(format!("{started} of {} started", load.starts)),
+    }
+}
+
+async fn start(store: Arc<dyn Store>, starts: u64) -> sendoff::Result<u64> {
+    let builder =
+        Scheduler::builder().store(store).starter(SimulatedStarter).max_in_flight(ROUND as usize / 2);
+    let scheduler = builder.clock(Counted::default()).seed(1).start().await?;
+    for _ in 0..starts / ROUND {
+        for _ in 0..ROUND {
+            drop(scheduler.submit(JobSpec::new(&Simulated::new(Duration::ZERO)))?);
+        }
+        scheduler.idle().await?;
+    }
+    let started = scheduler.counts().await?.total(State::Started);
+    scheduler.shutdown(Duration::ZERO).await?;
+    Ok(started)
+}
+
+/// Goes on by a microsecond each time that somebody looks.
+#[derive(Clone, Default)]
+struct Counted(Arc<AtomicI64>);
+
+impl Clock for Counted {
+    fn now(&self) -> Timestamp {
+        let micros = 1_800_000_000_000_000 + self.0.fetch_add(1, Ordering::Relaxed);
+        Timestamp::from_micros(micros).expect("this century")
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::from_micros(self.0.fetch_add(1, Ordering::Relaxed).unsigned_abs())
+    }
+
+    fn timer(&self) -> std::io::Result<Box<dyn Timer>> {
+        Ok(Box::new(Alarm { clock: self.clone(), at: None }))
+    }
+}
+
+/// Rings only when it is looked at: here nothing waits for a time to come.
+struct Alarm {
+    clock: Counted,
+    at: Option<Timestamp>,
+}
+
+impl Timer for Alarm {
+    fn arm(&mut self, at: Option<Timestamp>) {
+        self.at = at;
+    }
+
+    fn poll_ring(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        match self.at {
+            Some(at) if at <= self.clock.now() => {
+                self.at = None;
+                Poll::Ready(())
+            }
+            _ => Poll::Pending,
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Whether the simulation can find anything: each mistake that can be planted in the engine must be
+//! found within so many seeds. The last two of them are bugs that the simulation found.
+
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use sendoff::testing::Mutant;
+
+use super::play::play;
+
+/// Seeds in which each must be found.
+const SEEDS: u64 = 2_000;
+
+/// Not shown yet to be found within so many seeds; played when they are named.
+const OPEN: [Mutant; 3] = [Mutant::ClaimsNotDeferred, Mutant::PoisonNotAlone, Mutant::StepBackForgets];
+
+/// The number of seeds until it was found, and what was wrong then.
+fn find(mutant: Mutant) -> Option<(u64, String)> {
+    Mutant::plant(Some(mutant));
+    let found = (0..SEEDS).find_map(|seed| Some((seed + 1, play(seed, None, false).wrong?)));
+    Mutant::plant(None);
+    found
+}
+
+#[test]
+fn each_planted_mistake_is_found() {
+    let named = std::env::var("SENDOFF_MUTANT").ok();
+    let mutants: Vec<_> = Mutant::ALL
+        .iter()
+        .copied()
+        .filter(|mutant| match &named {
+            Some(name) => format!("{mutant:?}") == *name,
+            None => !OPEN.contains(mutant),
+        })
+        .collect();
+    let next = AtomicUsize::new(0);
+    let table = Mutex::new(Vec::new());
+    let work = || {
+        while let Some(mutant) = mutants.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let found = find(*mutant);
+            table.lock().unwrap().push((format!("{mutant:?}"), found));
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
+        }
+    });
+    let mut table = table.into_inner().unwrap();
+    table.sort();
+    let mut missed = Vec::new();
+    for (mutant, found) in &table {
+        match found {
+            Some((seeds, wrong)) => println!("{seeds:>6} {mutant:<26} {}", first_words(wrong)),
+            None => missed.push(mutant),
+        }
+    }
+    assert!(missed.is_empty(), "not found within {SEEDS} seeds: {missed:?}");
+}
+
+/// Without the record that follows.
+fn first_words(wrong: &str) -> &str {
+    wrong.split("; JobRecord").next().unwrap_or(wrong)
+}
