@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use sendoff::{
     JobSpec, QueueLimits, Scheduler, State,
-    ports::NodeState,
+    ports::{NodeState, Store},
     store::{PostgresOptions, PostgresStore, postgres::Rehearsal},
     testing::{Plan, Scripted, ScriptedStarter, conformance::exercise},
     time::{Clock, SystemClock},
@@ -17,6 +17,7 @@ use super::postgres_store::OnServer;
 /// Fewer sessions than two nodes have connections.
 const SESSIONS: usize = 4;
 const JOBS: u64 = 400;
+const ROUNDS: usize = 64;
 
 fn pooler() -> Option<Pooler> {
     if !testpg::wanted() {
@@ -84,4 +85,23 @@ async fn two_nodes_behind_a_pooler_start_each_job_once_within_limits() {
         nodes.iter().map(|node| node.node.clone()).collect()
     };
     assert_eq!(names(&two.nodes().await.unwrap()), names(&before), "none had to register anew");
+}
+
+/// Whoever comes next gets the session of one that vanished: an old pooler does not look whether answers
+/// are still to come.
+#[tokio::test]
+async fn a_node_that_vanishes_leaves_no_answer_to_another() {
+    let Some(pooler) = pooler() else { return };
+    let url = testpg::shared().new_database().unwrap();
+    let url = pooler.url(url.rsplit('/').next().unwrap()) + "?prepare=off";
+    for round in 0..ROUNDS {
+        let options = PostgresOptions { hints: false, ..PostgresOptions::default() };
+        let store = PostgresStore::connect(&url, options).await;
+        let store = store.unwrap_or_else(|error| panic!("round {round}: {error}"));
+        // It has just begun its first heartbeat, or is about to.
+        for _ in 0..round % 8 {
+            store.counts().await.unwrap_or_else(|error| panic!("round {round}: {error}"));
+        }
+        store.crash();
+    }
 }

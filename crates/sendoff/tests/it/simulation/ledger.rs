@@ -302,7 +302,12 @@ impl Ledger {
         self.open.remove(&attempt);
         let attempt = &mut self.tries[attempt];
         let late = attempt.times_out.is_some_and(|at| at <= now);
-        attempt.told = if late && told == Told::Started { Told::Perhaps } else { told };
+        attempt.told = match told {
+            Told::Started if late => Told::Perhaps,
+            // It was given up before it began, which counts.
+            Told::Released if late => Told::Not,
+            told => told,
+        };
     }
 
     pub(super) fn cancel_answered(&mut self, guid: Guid, verdict: &CancelVerdict) {

@@ -110,9 +110,9 @@ async fn stop(node: Node, mut random: fastrand::Rng) {
     let Ok(report) = report else {
         return life.world.ledger().wrong(format!("{life} did not stop: {report:?}"));
     };
-    // What its store kept from it is not its fault; a stall counts as such.
+    // What its store kept from it, or did for it late, is not its fault.
     let swarm = &life.world.swarm;
-    let clear = swarm.stalls == 0 && !swarm.cuts && !swarm.pauses && troubles() == before;
+    let clear = swarm.stalls == 0 && swarm.late == 0 && !swarm.cuts && !swarm.pauses && troubles() == before;
     if report.unsettled > 0 && clear {
         let unsettled = report.unsettled;
         life.world.ledger().wrong(format!("{life} stops and leaves {unsettled} outcomes unsettled"));

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use sendoff::store::memory::Fault;
 use tokio::time::sleep;
 
-use super::{client::Client, nemesis, world::World};
+use super::{client::Client, nemesis, store::LATEST, world::World};
 
 /// How long everything due may take once the faults have stopped: a node is declared dead after
 /// 45 s, the longest attempt takes 70 s and may have been claimed last of all, and retries wait.
@@ -33,9 +33,10 @@ pub(super) fn play(seed: u64, fault: Option<Fault>, shown: bool) -> Played {
         world.play().await;
         world
     });
-    // Everything that ran ends here, wherever it was.
+    let trace = world.traced();
+    // Everything that ran ends here, wherever it was; which goes first is up to the runtime.
     drop(runtime);
-    let played = Played { wrong: world.ledger().wrong.take(), trace: world.traced(), counts: world.counts() };
+    let played = Played { wrong: world.ledger().wrong.take(), trace, counts: world.counts() };
     world.clear();
     played
 }
@@ -77,6 +78,10 @@ impl World {
             if !stay || self.up().is_empty() {
                 self.start(place).await;
             }
+        }
+        if self.swarm.late > 0 {
+            // Such as limits that a client gave up to set.
+            sleep(LATEST).await;
         }
         self.clear_limits().await;
         self.settle_down().await;

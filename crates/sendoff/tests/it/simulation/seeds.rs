@@ -26,7 +26,7 @@ fn nothing_goes_wrong_whatever_goes_wrong() {
         return assert_eq!(played.wrong, None, "SENDOFF_SEED={seed} plays this again");
     }
     let first = number("SENDOFF_FIRST").unwrap_or(0);
-    let seeds = first..first + number("SENDOFF_SEEDS").unwrap_or(1_000);
+    let seeds = first..first + number("SENDOFF_SEEDS").unwrap_or(10_000);
     let next = AtomicU64::new(seeds.start);
     let events = AtomicU64::new(0);
     let counts = Mutex::new(BTreeMap::<&str, u64>::new());

@@ -26,6 +26,9 @@ use super::{
     starter::short,
 };
 
+/// Whatever is done late is done by then.
+pub(super) const LATEST: Duration = Duration::from_secs(20);
+
 /// What becomes of a call.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Fate {
@@ -102,7 +105,7 @@ impl NodeStore {
         } else if write && fleet && below(swarm.lost) {
             if random.u8(..3) == 0 { Fate::Void } else { Fate::Lost }
         } else if write && fleet && below(swarm.late) {
-            Fate::Late(Duration::from_millis(random.u64(1..20_000)))
+            Fate::Late(LATEST.mul_f64(random.f64()))
         } else {
             return Fate::Done;
         };

@@ -128,14 +128,15 @@ impl Heart {
         let says = [(&present.id as _, Type::INT8), (&in_flight as _, Type::INT4)];
         crash_point!(BeatBefore);
         let sent = SystemClock.elapsed();
-        // Sent together; the answers come in this order.
-        let (beaten, seen, settings) = tokio::join!(
-            biased;
-            ask.rows(Sql::Beat, &says),
-            ask.rows(Sql::SeeNodes, &[]),
-            // Each time: after a failover they are another server's.
-            register::settings(ask),
-        );
+        let (beat, see) = (ask.rows(Sql::Beat, &says), ask.rows(Sql::SeeNodes, &[]));
+        // Each time: after a failover they are another server's.
+        let settings = register::settings(ask);
+        let (beaten, seen, settings) = if self.link.prepares() {
+            // Sent together; the answers come in this order.
+            tokio::join!(biased; beat, see, settings)
+        } else {
+            (beat.await, see.await, settings.await)
+        };
         crash_point!(BeatAfter);
         let look = Look { sent, replied: SystemClock.elapsed() };
         let (beaten, seen) = (beaten.map_err(failed)?, seen.map_err(failed)?);
