@@ -90,8 +90,9 @@ impl Link {
     }
 
     /// Whose turn it is to ask; everybody's if requests may be sent behind each other.
-    pub(super) async fn turn(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
-        if self.prepares() { None } else { Some(self.turn.lock().await) }
+    pub(super) async fn turn(&self) -> Turn<'_> {
+        let held = if self.prepares() { None } else { Some(self.turn.lock().await) };
+        Turn { link: self, held }
     }
 
     /// The connection, if there is one.
@@ -123,6 +124,28 @@ impl Link {
             Ok(client) => client,
             // The link or the runtime ends.
             Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+/// See [`Link::turn`]. Who gives up a request in the middle takes the connection along, as its answer
+/// is still to come.
+pub(super) struct Turn<'a> {
+    link: &'a Link,
+    held: Option<tokio::sync::MutexGuard<'a, ()>>,
+}
+
+impl Turn<'_> {
+    /// All that was sent is answered, or the connection is lost.
+    pub(super) fn over(mut self) {
+        self.held = None;
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if self.held.is_some() {
+            self.link.close();
         }
     }
 }

@@ -14,7 +14,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use tokio::{
     runtime::Handle,
-    sync::{MutexGuard, Notify, mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot},
     task::AbortHandle,
     time::{sleep, timeout},
 };
@@ -25,7 +25,7 @@ use super::{
     call::{Call, Work},
     connect::Target,
     failure::Failure,
-    link::Link,
+    link::{Link, Turn},
     reader::{self, Headers, Reader},
     shared::Shared,
     writer::{Message, Writer},
@@ -121,7 +121,7 @@ impl Part {
     }
 
     /// Held while a read is under way.
-    pub(super) async fn turn(&self) -> Option<MutexGuard<'_, ()>> {
+    pub(super) async fn turn(&self) -> Turn<'_> {
         self.reads.turn().await
     }
 
@@ -214,11 +214,12 @@ macro_rules! read {
         async move {
             written.await;
             let mut last = false;
-            let _turn = part.turn().await;
+            let turn = part.turn().await;
             loop {
                 let client = part.reading().await?;
                 let $reader = part.reader(&client);
                 if let std::ops::ControlFlow::Break(answer) = part.judged(&client, $work, last).await {
+                    turn.over();
                     return answer;
                 }
                 last = true;
@@ -240,13 +241,14 @@ async fn upkeep(shared: Arc<Shared>, reads: Arc<Link>, back: Arc<Notify>, writes
                     continue;
                 }
                 folded = now;
-                let _turn = reads.turn().await;
+                let turn = reads.turn().await;
                 if let Ok(client) = reads.client().await
                     && let Err(err) = reader::fold(Ask::new(&client, &shared.sql)).await
                 {
                     // Counts stay exact without it.
                     tracing::debug!(error = %super::failure::words(&err), "the tally was not folded");
                 }
+                turn.over();
             }
         }
     }

@@ -456,6 +456,7 @@ impl Writer {
         }
         for next in steps {
             step(&tx, group, &next, &ids).await?;
+            deeds(group).in_transaction();
             keep_claims(&mut claims, next);
         }
         let remaining = limited::remain(&tx, group, &claims).await?;
