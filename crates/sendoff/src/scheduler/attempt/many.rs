@@ -35,14 +35,23 @@ pub(in crate::scheduler) async fn run_many(
     let mut attempts = Vec::with_capacity(given.len());
     let mut open = Vec::with_capacity(given.len());
     let mut unreadable = Vec::new();
-    for given in given {
-        match given.open() {
-            Ok((attempt, opened)) => {
-                attempts.push(attempt);
-                open.push(Some((now + opened.timeout, opened)));
+    let mut given = given.into_iter().peekable();
+    // The request of the next attempt, if it is the same as this one's: it is not read again then.
+    let mut same = None;
+    while let Some(one) = given.next() {
+        let request = match same.take().map_or_else(|| one.read(), Ok) {
+            Ok(request) => request,
+            Err(end) => {
+                unreadable.push(end);
+                continue;
             }
-            Err(end) => unreadable.push(end),
+        };
+        if given.peek().is_some_and(|next| next.claimed.job.request == one.claimed.job.request) {
+            same = Some(request.clone());
         }
+        let (attempt, opened) = one.open(request);
+        attempts.push(attempt);
+        open.push(Some((now + opened.timeout, opened)));
     }
     tell(unreadable);
     let mut together = Together { left: open.len(), open, clock, next_timeout: None, abandonable };
