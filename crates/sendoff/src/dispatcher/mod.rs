@@ -188,6 +188,7 @@ impl Dispatcher {
                 }
             }
             Event::InsertedClaimed(claims) => {
+                actions.reserve(claims.len());
                 for claimed in claims {
                     let lane = self.board.lane_key(&claimed.job.lane);
                     self.start(now, lane, claimed, actions);
@@ -202,6 +203,7 @@ impl Dispatcher {
             }
             Event::Claimed { ids, verdicts } => {
                 self.store_failures = 0;
+                actions.reserve(ids.len());
                 for (id, verdict) in ids.into_iter().zip(verdicts) {
                     self.claimed(now, id, verdict, actions);
                 }

@@ -216,6 +216,32 @@ impl JobSpec {
         Ok(spec)
     }
 
+    /// Its JSON form.
+    pub(crate) fn to_request(&self) -> serde_json::Result<String> {
+        let plain = |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        match self {
+            // Most jobs say nothing else: that takes no serializer.
+            Self {
+                start: Start { starter, payload },
+                guid: None,
+                queue: None,
+                run_at: None,
+                delay: None,
+                priority: None,
+                delivery: None,
+                retry: Retry { max_attempts: None, min_backoff: None, max_backoff: None },
+                start_timeout: None,
+                expires_in: None,
+                expires_at: None,
+                idempotency_key: None,
+                labels,
+            } if labels.is_empty() && plain(starter) => {
+                Ok(["{\"start\":{\"", starter, "\":", payload.get(), "}}"].concat())
+            }
+            _ => serde_json::to_string(self),
+        }
+    }
+
     /// Not before `delay` after acceptance.
     #[must_use]
     pub fn delay(mut self, delay: Duration) -> Self {
@@ -395,6 +421,24 @@ mod tests {
         let spec = JobSpec::from_json(json.as_bytes()).unwrap();
         assert_eq!(spec.start.starter, "simulated");
         assert_eq!(serde_json::to_string(&spec).unwrap(), json);
+    }
+
+    #[test]
+    fn a_request_is_what_a_serializer_writes() {
+        let payload = |json: &str| RawValue::from_string(json.to_owned()).unwrap();
+        let plain = JobSpec::raw("simulated", payload(r#"{"delay": "}}"}"#));
+        let specs = [
+            plain.clone().priority(3),
+            plain.clone().max_attempts(1),
+            plain.clone().label("a", "b"),
+            plain.clone().queue("q").delay(Duration::ZERO),
+            plain,
+            JobSpec::raw("\"\\é", payload("17")),
+            JobSpec::raw("", payload("null")),
+        ];
+        for spec in specs {
+            assert_eq!(spec.to_request().unwrap(), serde_json::to_string(&spec).unwrap());
+        }
     }
 
     #[test]

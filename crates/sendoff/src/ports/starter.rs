@@ -84,10 +84,14 @@ pub struct StarterDefaults {
     /// Whether the engine may drop a start midway, on timeout. If not, it waits for the answer
     /// however long that takes, so that the outcome stays known.
     pub abandonable: bool,
+    /// Whether a start never holds up the thread that it runs on: it waits by awaiting alone, and
+    /// computes little. The engine then makes many in one task, which costs less than a task for each;
+    /// one that blocked there would hold up the others.
+    pub nonblocking: bool,
 }
 
 impl Default for StarterDefaults {
-    /// At least once, 5 attempts, no limits of its own, may be dropped midway.
+    /// At least once, 5 attempts, no limits of its own, may be dropped midway, may block.
     fn default() -> Self {
         Self {
             delivery: Delivery::AtLeastOnce,
@@ -96,6 +100,7 @@ impl Default for StarterDefaults {
             max_starting: usize::MAX,
             max_running: None,
             abandonable: true,
+            nonblocking: false,
         }
     }
 }

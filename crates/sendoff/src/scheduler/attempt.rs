@@ -22,7 +22,7 @@ use crate::{
 pub(super) use many::run_many;
 
 /// What an attempt needs of a stored request; the rest is in the job already.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 struct Request {
     #[serde(rename = "start", deserialize_with = "payload")]
     payload: Box<RawValue>,
@@ -45,10 +45,11 @@ impl Request {
 /// The payload of a request that says nothing else, as most do: `{"start":{"name":PAYLOAD}}`. Finding
 /// its end is then all the reading that there is.
 fn lone_payload(request: &str) -> Option<&RawValue> {
-    let (name, rest) = request.strip_prefix("{\"start\":{\"")?.split_once("\":")?;
-    if name.contains(['"', '\\']) {
+    let (name, rest) = request.strip_prefix("{\"start\":{\"")?.split_once('"')?;
+    if name.contains('\\') {
         return None;
     }
+    let rest = rest.strip_prefix(':')?;
     let mut values = serde_json::Deserializer::from_str(rest).into_iter::<&RawValue>();
     let payload = values.next()?.ok()?;
     (&rest[values.byte_offset()..] == "}}").then_some(payload)
@@ -100,13 +101,17 @@ struct Open {
 
 impl Given {
     /// Reads the stored request; if that cannot be, the attempt has ended.
-    fn open(self) -> Result<(Attempt, Open), AttemptEnd> {
+    fn read(&self) -> Result<Request, AttemptEnd> {
+        Request::read(&self.claimed.job.request).map_err(|err| {
+            let result = Err(StartError::permanent(format!("the stored request cannot be read: {err}")));
+            AttemptEnd { id: self.claimed.id, begun: None, result, backoff: Backoff::default() }
+        })
+    }
+
+    /// What the starter gets, and what is kept of it.
+    fn open(self, request: Request) -> (Attempt, Open) {
         let Self { claimed, clock, running } = self;
         let id = claimed.id;
-        let request = Request::read(&claimed.job.request).map_err(|err| {
-            let result = Err(StartError::permanent(format!("the stored request cannot be read: {err}")));
-            AttemptEnd { id, begun: None, result, backoff: Backoff::default() }
-        })?;
         let timeout = request.start_timeout.map_or(DEFAULT_START_TIMEOUT, Span::duration);
         let attempt = Attempt {
             guid: claimed.job.guid,
@@ -120,7 +125,7 @@ impl Given {
             running,
             clock: clock.clone(),
         };
-        Ok((attempt, Open { id, clock, timeout, backoff: resolve::backoff(&request.retry) }))
+        (attempt, Open { id, clock, timeout, backoff: resolve::backoff(&request.retry) })
     }
 }
 
@@ -136,10 +141,11 @@ impl Open {
 
 /// Runs one attempt to its end, under its timeout. A panic of the starter is an ambiguous outcome.
 pub(super) async fn run(starter: Arc<dyn Starter>, abandonable: bool, given: Given) -> AttemptEnd {
-    let (attempt, open) = match given.open() {
-        Ok(opened) => opened,
+    let request = match given.read() {
+        Ok(request) => request,
         Err(end) => return end,
     };
+    let (attempt, open) = given.open(request);
     // Also what a starter does before its future is polled, and while it is dropped, may panic.
     let start = AssertUnwindSafe(async {
         if !abandonable {

@@ -105,7 +105,9 @@ impl Resolver {
         })?;
 
         let queue = spec.queue.as_deref().unwrap_or(DEFAULT_QUEUE);
-        check_name("queue", queue)?;
+        if spec.queue.is_some() {
+            check_name("queue", queue)?;
+        }
         let priority = spec.priority.unwrap_or(0);
         if priority > 9 {
             return Err(field("priority", &format!("{priority} is not between 0 and 9")));
@@ -139,8 +141,8 @@ impl Resolver {
         let guid = spec.guid.take().unwrap_or_else(|| self.guids.next(now));
         let delivery = spec.delivery.unwrap_or(defaults.delivery);
         // Guid and key are gone from it by now.
-        let request = serde_json::to_string(&spec)
-            .map_err(|err| Error::invalid(format!("the job has no JSON form: {err}")))?;
+        let request =
+            spec.to_request().map_err(|err| Error::invalid(format!("the job has no JSON form: {err}")))?;
         if request.len() > JobSpec::MAX_BYTES {
             let why =
                 format!("{} bytes of JSON are more than the {} allowed", request.len(), JobSpec::MAX_BYTES);

@@ -48,7 +48,7 @@ impl Starter for SimulatedStarter {
     }
 
     fn defaults(&self) -> StarterDefaults {
-        StarterDefaults::default()
+        StarterDefaults { nonblocking: true, ..StarterDefaults::default() }
     }
 
     fn check(&self, payload: &RawValue, _grant: Option<&crate::job::Grant>) -> Result<Checked, Refusal> {

@@ -149,12 +149,13 @@ impl ScriptedStarter {
             max_starting: usize::MAX,
             max_running: None,
             abandonable: true,
+            nonblocking: false,
         };
         Self { ends: Arc::new(ends), defaults, log: Arc::default() }
     }
 
     /// With these defaults and limits; otherwise at_least_once, 3 attempts, 2 starts to one
-    /// destination, no limit of what runs, abandonable.
+    /// destination, no limit of what runs, abandonable, each in a task of its own.
     #[must_use]
     pub fn with(mut self, change: impl FnOnce(&mut StarterDefaults)) -> Self {
         change(&mut self.defaults);

@@ -10,16 +10,19 @@ static PARSER: SpanParser = SpanParser::new();
 /// What a database's integer can hold, in microseconds.
 const LONGEST: u64 = i64::MAX.cast_unsigned();
 
-/// Units by their names, in microseconds.
-const UNITS: [(&str, u64); 7] = [
-    ("w", 604_800_000_000),
-    ("d", 86_400_000_000),
-    ("h", 3_600_000_000),
-    ("m", 60_000_000),
-    ("s", 1_000_000),
-    ("ms", 1_000),
-    ("us", 1),
-];
+/// A unit in microseconds.
+fn unit(name: &str) -> Option<u64> {
+    Some(match name {
+        "w" => 604_800_000_000,
+        "d" => 86_400_000_000,
+        "h" => 3_600_000_000,
+        "m" => 60_000_000,
+        "s" => 1_000_000,
+        "ms" => 1_000,
+        "us" => 1,
+        _ => return None,
+    })
+}
 
 /// A non-negative duration with the text form of job files: units `us`, `ms`, `s`, `m`, `h`, `d`
 /// (24 hours) and `w` (7 days), combined as in `1h30m`. Kept to the microsecond.
@@ -93,19 +96,18 @@ impl FromStr for Span {
 /// Whole numbers with units, larger units first: what is written here, and most of what others write,
 /// without the parser for all forms, which also knows no more than some ten thousand years.
 fn plain(text: &str) -> Option<Span> {
-    let mut units = UNITS.iter();
-    let (mut micros, mut rest) = (0_u64, text);
+    let (mut micros, mut larger, mut rest) = (0_u64, u64::MAX, text);
     loop {
-        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
-        let end =
-            rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |length| digits + length);
-        let number: u64 = rest[..digits].parse().ok()?;
-        let (_, unit) = units.find(|(name, _)| *name == &rest[digits..end])?;
-        micros = micros.checked_add(number.checked_mul(*unit)?)?;
-        rest = &rest[end..];
-        if rest.is_empty() {
+        let digits = rest.bytes().position(|byte| !byte.is_ascii_digit())?;
+        let (number, behind) = rest.split_at(digits);
+        let end = behind.bytes().position(|byte| byte.is_ascii_digit()).unwrap_or(behind.len());
+        let (name, behind) = behind.split_at(end);
+        let unit = unit(name).filter(|unit| *unit < larger)?;
+        micros = micros.checked_add(number.parse::<u64>().ok()?.checked_mul(unit)?)?;
+        if behind.is_empty() {
             return (micros <= LONGEST).then_some(Span(Duration::from_micros(micros)));
         }
+        (larger, rest) = (unit, behind);
     }
 }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     super::{gate::Gate, limits::RateState},
-    Board, GateKey, LaneKey, LaneState, Place, QueueKey, QueueState,
+    Board, GateKey, LaneKey, LaneState, Place, QueueKey, QueueState, Ready,
 };
 use crate::job::{Lane, QueueLimits};
 
@@ -40,7 +40,7 @@ impl Board {
             lane: lane.clone(),
             queue,
             gates: [starter, destination],
-            ready: BTreeSet::new(),
+            ready: Ready::default(),
             truncated: false,
             refilling: false,
             dropped: false,

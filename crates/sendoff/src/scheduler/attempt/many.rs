@@ -1,19 +1,34 @@
-//! Attempts that a starter makes together; each has its own end and its own timeout.
+//! Attempts made in one task; each has its own end and its own timeout.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+mod side_by_side;
+
+use std::{
+    future::poll_fn,
+    panic::AssertUnwindSafe,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use futures_util::{FutureExt, StreamExt};
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    task::unconstrained,
+    time::{Instant, sleep_until},
+};
 
 use super::{Given, Open, panicked, timed_out};
 use crate::{
     dispatcher::AttemptEnd,
     job::Receipt,
-    ports::{StartError, Starter},
+    ports::{Answers, StartError, Starter},
     time::Clock,
 };
+use side_by_side::SideBySide;
 
-/// The attempts of one call of the starter, by place, as long as they have not ended.
+/// Places of attempts, and how these ended.
+type Ends = Vec<(usize, Result<Receipt, StartError>)>;
+
+/// The attempts of one task, by place, as long as they have not ended.
 struct Together {
     open: Vec<Option<(Instant, Open)>>,
     left: usize,
@@ -35,32 +50,51 @@ pub(in crate::scheduler) async fn run_many(
     let mut attempts = Vec::with_capacity(given.len());
     let mut open = Vec::with_capacity(given.len());
     let mut unreadable = Vec::new();
-    for given in given {
-        match given.open() {
-            Ok((attempt, opened)) => {
-                attempts.push(attempt);
-                open.push(Some((now + opened.timeout, opened)));
+    let mut given = given.into_iter().peekable();
+    // The request of the next attempt, if it is the same as this one's: it is not read again then.
+    let mut same = None;
+    while let Some(one) = given.next() {
+        let request = match same.take().map_or_else(|| one.read(), Ok) {
+            Ok(request) => request,
+            Err(end) => {
+                unreadable.push(end);
+                continue;
             }
-            Err(end) => unreadable.push(end),
+        };
+        if given.peek().is_some_and(|next| next.claimed.job.request == one.claimed.job.request) {
+            same = Some(request.clone());
         }
+        let (attempt, opened) = one.open(request);
+        attempts.push(attempt);
+        open.push(Some((now + opened.timeout, opened)));
     }
     tell(unreadable);
     let mut together = Together { left: open.len(), open, clock, next_timeout: None, abandonable };
     together.find_next_timeout();
     // Also what a starter does before its stream is polled, and while it is dropped, may panic.
     let run = AssertUnwindSafe(async {
-        let Some(many) = starter.many().filter(|_| together.left > 0) else { return };
-        let mut answers = many.start_many(attempts);
+        if together.left == 0 {
+            return;
+        }
+        let mut starts = match starter.many() {
+            Some(many) => Starts::InOne(many.start_many(attempts)),
+            None => Starts::SideBySide(SideBySide::new(&*starter, attempts)),
+        };
+        // One timer for all of them: it is set anew only when it has rung.
+        let mut alarm = pin!(sleep_until(together.next_timeout.unwrap_or(now)));
         while together.left > 0 {
-            let answered = match together.next_timeout {
-                Some(at) => timeout_at(at, answers.next()).await,
-                None => Ok(answers.next().await),
+            let answered = tokio::select! {
+                biased;
+                answered = poll_fn(|cx| starts.poll_ends(cx)) => answered.map(|ends| together.end(ends)),
+                // It rings also when the starts have used up what a task may do in one turn.
+                () = unconstrained(&mut alarm), if together.next_timeout.is_some() => {
+                    let ends = together.time_out(Instant::now(), &mut starts);
+                    together.next_timeout.into_iter().for_each(|at| alarm.as_mut().reset(at));
+                    Some(ends)
+                }
             };
-            tell(match answered {
-                Ok(Some(answers)) => together.end(answers),
-                Ok(None) => return,
-                Err(_) => together.time_out(Instant::now()),
-            });
+            let Some(ends) = answered else { return };
+            tell(ends);
         }
     });
     let error = match run.catch_unwind().await {
@@ -73,9 +107,32 @@ pub(in crate::scheduler) async fn run_many(
     }
 }
 
+/// How the starter makes them.
+enum Starts<'a> {
+    InOne(Answers<'a>),
+    SideBySide(SideBySide<'a>),
+}
+
+impl Starts<'_> {
+    fn poll_ends(&mut self, cx: &mut Context<'_>) -> Poll<Option<Ends>> {
+        match self {
+            Self::InOne(answers) => answers.poll_next_unpin(cx),
+            Self::SideBySide(starts) => starts.poll_ends(cx),
+        }
+    }
+
+    /// Drops a start midway, if it can be dropped alone; if that panics, what it says.
+    fn give_up(&mut self, place: usize) -> Option<StartError> {
+        match self {
+            Self::InOne(_) => None,
+            Self::SideBySide(starts) => starts.give_up(place),
+        }
+    }
+}
+
 impl Together {
     /// The ends of these attempts, but of those that have ended already.
-    fn end(&mut self, answers: Vec<(usize, Result<Receipt, StartError>)>) -> Vec<AttemptEnd> {
+    fn end(&mut self, answers: Ends) -> Vec<AttemptEnd> {
         let now = self.clock.elapsed();
         let mut ends = Vec::with_capacity(answers.len());
         for (place, result) in answers {
@@ -88,12 +145,17 @@ impl Together {
         ends
     }
 
-    fn time_out(&mut self, now: Instant) -> Vec<AttemptEnd> {
-        let late = self.open.iter().enumerate().filter_map(|(place, open)| {
-            let (at, open) = open.as_ref()?;
-            (*at <= now).then(|| (place, Err(timed_out(&open.clock, open.timeout))))
-        });
-        let late = late.collect();
+    fn time_out(&mut self, now: Instant, starts: &mut Starts<'_>) -> Vec<AttemptEnd> {
+        let mut late = Vec::new();
+        for (place, open) in self.open.iter().enumerate() {
+            if let Some((at, open)) = open
+                && *at <= now
+            {
+                // It is dropped before it is asked whether it had begun.
+                let panic = starts.give_up(place);
+                late.push((place, Err(panic.unwrap_or_else(|| timed_out(&open.clock, open.timeout)))));
+            }
+        }
         let ends = self.end(late);
         self.find_next_timeout();
         ends

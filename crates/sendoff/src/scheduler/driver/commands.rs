@@ -63,7 +63,6 @@ impl Driver {
     }
 
     fn take_command(&mut self, command: Command, gathered: &mut Gathered) {
-        let now = self.shared.clock.now();
         match command {
             command @ (Command::Submit { .. } | Command::Batch { .. }) if self.stopping.is_some() => {
                 refuse(command, &Error::closed());
@@ -86,22 +85,31 @@ impl Driver {
                 gathered.cancellers.push((guids.len(), reply));
                 gathered.guids.extend(guids);
             }
-            Command::Reschedule { guid, run_at, reply } => self.call(
-                "reschedule",
-                |store| store.reschedule(guid, run_at, now),
-                |result| Answer::Changed { reply, result: result.into(), moved: false },
-            ),
-            Command::Resolve { guid, to, reply } => self.call(
-                "resolve",
-                |store| store.resolve(guid, to, now),
-                |result| Answer::Changed { reply, result: result.into(), moved: true },
-            ),
-            Command::Barrier(reply) => self.call(
-                "settle",
-                // Writes take effect, and are answered, in the order of their calls.
-                |store| store.settle(Vec::new(), now),
-                |result| Answer::Reached(reply, result.map(drop)),
-            ),
+            Command::Reschedule { guid, run_at, reply } => {
+                let now = self.shared.clock.now();
+                self.call(
+                    "reschedule",
+                    |store| store.reschedule(guid, run_at, now),
+                    |result| Answer::Changed { reply, result: result.into(), moved: false },
+                );
+            }
+            Command::Resolve { guid, to, reply } => {
+                let now = self.shared.clock.now();
+                self.call(
+                    "resolve",
+                    |store| store.resolve(guid, to, now),
+                    |result| Answer::Changed { reply, result: result.into(), moved: true },
+                );
+            }
+            Command::Barrier(reply) => {
+                let now = self.shared.clock.now();
+                self.call(
+                    "settle",
+                    // Writes take effect, and are answered, in the order of their calls.
+                    |store| store.settle(Vec::new(), now),
+                    |result| Answer::Reached(reply, result.map(drop)),
+                );
+            }
             Command::QueueLimits { queue, limits, reply } => {
                 self.queue_changes.push_back(QueueChange { queue, limits, reply });
                 if self.queue_changes.len() == 1 {

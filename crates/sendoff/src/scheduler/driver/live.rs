@@ -1,4 +1,4 @@
-//! Attempts under way: each in a task of its own, or with others whose starter starts many at once.
+//! Attempts under way: each in a task of its own, or with others of the same starter.
 
 use std::sync::{Arc, OnceLock};
 
@@ -21,6 +21,9 @@ use crate::{
 /// Attempts handed to a starter in one call, at most: enough to share what they share, few enough to
 /// stay in the caches of a processor.
 const TOGETHER: usize = 256;
+/// Attempts made one by one in one task, at most: enough to share what a task costs, few enough to leave
+/// some to other threads.
+const SIDE_BY_SIDE: usize = 32;
 
 /// An attempt under way.
 pub(super) struct Live {
@@ -59,10 +62,12 @@ impl Live {
     }
 }
 
-/// Attempts that one call of their starter will make.
+/// Attempts that one task will make.
 pub(super) struct Together {
     starter: Arc<dyn Starter>,
     abandonable: bool,
+    /// So many at most.
+    most: usize,
     given: Vec<Given>,
     task: Arc<OnceLock<AbortHandle>>,
 }
@@ -84,6 +89,11 @@ impl Driver {
             return self.release(id, "no such starter");
         };
         let abandonable = defaults.abandonable;
+        let most = match (many, defaults.nonblocking) {
+            (true, _) => TOGETHER,
+            (false, true) => SIDE_BY_SIDE,
+            (false, false) => 1,
+        };
         let running = match defaults.max_running {
             None => Running::unlimited(),
             Some(_) => {
@@ -100,8 +110,8 @@ impl Driver {
             return self.release(id, "sendoff is stopping");
         }
         let given = Given { claimed: claimed.clone(), clock: clock.clone(), running };
-        let task = if many {
-            self.gather(starter, abandonable, given)
+        let task = if most > 1 {
+            self.gather(starter, abandonable, most, given)
         } else {
             self.start_alone(starter, abandonable, given)
         };
@@ -117,17 +127,17 @@ impl Driver {
         }))
     }
 
-    fn gather(&mut self, starter: Arc<dyn Starter>, abandonable: bool, given: Given) -> Task {
+    fn gather(&mut self, starter: Arc<dyn Starter>, abandonable: bool, most: usize, given: Given) -> Task {
         let same = |together: &Together| Arc::ptr_eq(&together.starter, &starter);
         let at = self.together.iter().position(same).unwrap_or_else(|| {
-            let (given, task) = (Vec::new(), Arc::new(OnceLock::new()));
-            self.together.push(Together { starter, abandonable, given, task });
+            let (given, task) = (Vec::with_capacity(most), Arc::new(OnceLock::new()));
+            self.together.push(Together { starter, abandonable, most, given, task });
             self.together.len() - 1
         });
         let together = &mut self.together[at];
         together.given.push(given);
         let task = together.task.clone();
-        if together.given.len() >= TOGETHER {
+        if together.given.len() >= together.most {
             let full = self.together.swap_remove(at);
             self.run_together(full);
         }
@@ -150,7 +160,7 @@ impl Driver {
     }
 
     fn run_together(&self, together: Together) {
-        let Together { starter, abandonable, given, task } = together;
+        let Together { starter, abandonable, given, task, .. } = together;
         let (sender, clock) = (self.sender.clone(), self.shared.clock.clone());
         let run = self.runtime.spawn(async move {
             let tell = |ends: Vec<AttemptEnd>| {

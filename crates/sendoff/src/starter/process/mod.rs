@@ -179,6 +179,7 @@ impl Starter for ProcessStarter {
             max_starting: self.max_starting,
             max_running: Some(self.max_running),
             abandonable: false,
+            nonblocking: false,
         }
     }
 

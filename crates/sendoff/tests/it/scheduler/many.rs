@@ -1,11 +1,12 @@
-//! Starters that start many jobs at once: each attempt has its own end all the same.
+//! Attempts that are made together, in one call of their starter or side by side in one task: each has
+//! its own end all the same.
 
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use sendoff::{
     Batch, Delivery, ErrorClass, Grant, JobRecord, JobSpec, Receipt, Scheduler, ShutdownReport, State,
     ports::{
@@ -215,7 +216,7 @@ async fn answers_that_are_missing_or_too_many() {
 
 #[tokio::test(start_paused = true)]
 async fn a_shutdown_gives_back_what_has_not_begun_and_drops_the_rest_at_its_end() {
-    for abandonable in [true, false] {
+    for (abandonable, one_call) in [(true, true), (false, true), (true, false), (false, false)] {
         // Begins, and answers: 0 at once, 1 after 5 s, 2 never; 3 never begins.
         let each = ScriptedStarter::by_script(|seen| match seen.job.n {
             0 => Plan::STARTED,
@@ -225,7 +226,11 @@ async fn a_shutdown_gives_back_what_has_not_begun_and_drops_the_rest_at_its_end(
         });
         let each = each.with(|defaults| defaults.abandonable = abandonable);
         let store = Arc::new(MemoryStore::new());
-        let scheduler = on(&store, Together::new(&each)).await;
+        let scheduler = if one_call {
+            on(&store, Together::new(&each)).await
+        } else {
+            on(&store, side_by_side(each)).await
+        };
         submit(&scheduler, (0..4).map(|n| at_most_once(n).start_timeout(HOUR))).await;
         quiet().await;
         let report = scheduler.shutdown(10 * SECOND).await.unwrap();
@@ -233,6 +238,107 @@ async fn a_shutdown_gives_back_what_has_not_begun_and_drops_the_rest_at_its_end(
         let ended = records(&store.crash_and_reopen()).await;
         assert_eq!(states(&ended), [State::Started, State::Started, State::Unknown, State::Pending]);
         assert_eq!(ended[3].attempt, 0, "given back");
+    }
+}
+
+/// The same starter's attempts, made one by one in one task.
+fn side_by_side(each: ScriptedStarter) -> ScriptedStarter {
+    each.with(|defaults| defaults.nonblocking = true)
+}
+
+#[tokio::test(start_paused = true)]
+async fn side_by_side_each_attempt_ends_by_itself() {
+    let each = ScriptedStarter::by_script(|seen| match seen.job.n {
+        // Panics before there is a future, when polled first, and later.
+        100 => Plan { answer: Answer::PanicAtOnce, ..Plan::STARTED },
+        101 => Plan { answer: Answer::Panic, ..Plan::STARTED },
+        102 => Plan { answer: Answer::Panic, ..Plan::STARTED }.taking(SECOND),
+        103 => Plan::error(StartErrorClass::Permanent),
+        n => Plan::STARTED.taking(Duration::from_secs(n % 7)),
+    });
+    let store = Arc::new(MemoryStore::new());
+    let scheduler = on(&store, side_by_side(each)).await;
+    submit(&scheduler, (0..110).map(at_most_once)).await;
+    scheduler.idle().await.unwrap();
+    for (n, record) in (0..).zip(records(&store).await) {
+        let state = match n {
+            100..=102 => State::Unknown,
+            103 => State::Failed,
+            _ => State::Started,
+        };
+        assert_eq!((record.state, record.attempt), (state, 1), "{n}");
+        if n < 100 {
+            assert_eq!(record.took_us, Some(n % 7 * 1_000_000), "{n}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn side_by_side_a_late_attempt_is_dropped_alone() {
+    // The first begins and hangs, the second never begins, the third panics as it is dropped, the
+    // fourth answers in time.
+    let dropped = Arc::new(Mutex::new(Vec::new()));
+    let starter = Droppy(dropped.clone());
+    let store = Arc::new(MemoryStore::new());
+    let scheduler = on(&store, starter).await;
+    let timeouts = [2 * SECOND, SECOND, 3 * SECOND, 10 * SECOND];
+    let specs =
+        (0..4).zip(timeouts).map(|(n, timeout)| at_most_once(n).max_attempts(1).start_timeout(timeout));
+    submit(&scheduler, specs).await;
+    scheduler.idle().await.unwrap();
+    let ended = records(&store).await;
+    assert_eq!(states(&ended), [State::Unknown, State::Failed, State::Unknown, State::Started]);
+    let error = |n: usize| ended[n].last_error.clone().unwrap().message;
+    assert_eq!(error(0), "no answer within 2s");
+    assert_eq!(error(1), "it could not begin within 1s");
+    assert!(error(2).contains("panicked"), "{}", error(2));
+    assert_eq!(*dropped.lock().unwrap(), [1, 0, 2, 3], "each in its time");
+}
+
+/// Attempts of jobs 0 to 2 hang, 1 before it begins; 2 panics as it is dropped; others take 5 s.
+struct Droppy(Arc<Mutex<Vec<u64>>>);
+
+/// Notes that it is dropped.
+struct Noted(Arc<Mutex<Vec<u64>>>, u64);
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        self.0.lock().unwrap().push(self.1);
+        if self.1 == 2 {
+            std::panic::resume_unwind(Box::new("as it is dropped"));
+        }
+    }
+}
+
+impl Starter for Droppy {
+    fn name(&self) -> &str {
+        "scripted"
+    }
+
+    fn defaults(&self) -> StarterDefaults {
+        StarterDefaults { nonblocking: true, ..StarterDefaults::default() }
+    }
+
+    fn check(&self, _: &RawValue, _: Option<&Grant>) -> Result<Checked, Refusal> {
+        Ok(Checked::default())
+    }
+
+    fn start(&self, attempt: Attempt) -> StartFuture<'_> {
+        let payload: serde_json::Value = serde_json::from_str(attempt.payload.get()).unwrap();
+        let n = payload["n"].as_u64().unwrap();
+        let noted = Noted(self.0.clone(), n);
+        async move {
+            let _noted = noted;
+            if n != 1 {
+                attempt.begin()?;
+            }
+            match n {
+                0..=2 => std::future::pending().await,
+                _ => tokio::time::sleep(5 * SECOND).await,
+            }
+            Ok(Receipt::default())
+        }
+        .boxed()
     }
 }
 

@@ -245,6 +245,7 @@ impl Starter for Targets {
             max_starting: usize::MAX,
             max_running: (!self.abandonable()).then_some(RUNNING),
             abandonable: self.abandonable(),
+            nonblocking: self.life.world.swarm.side_by_side,
         }
     }
 

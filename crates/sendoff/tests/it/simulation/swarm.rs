@@ -9,6 +9,8 @@ pub(super) struct Swarm {
     pub(super) clients: usize,
     pub(super) max_in_flight: usize,
     pub(super) many: bool,
+    /// Attempts that are not made in one call are made in one task.
+    pub(super) side_by_side: bool,
     /// How long the faults go on, in seconds.
     pub(super) lasts: u64,
     /// How long a call takes at most, in milliseconds.
@@ -50,6 +52,8 @@ impl Swarm {
         let (crashes, stops, pauses, cuts) = (on(50), on(40), on(40) && fleet, on(30) && fleet);
         let (steps, revokes, limits) = (on(50), on(45) && fleet, on(40));
         let (many, hints_lost, blur, quick) = (on(50), on(30), on(60) && fleet, on(40));
+        // Drawn aside: known seeds keep their worlds.
+        let side_by_side = random.clone().bool();
         let mut some = |on: bool, most: u32| if on { random.u32(1..=most) } else { 0 };
         Self {
             nodes,
@@ -66,6 +70,7 @@ impl Swarm {
             latency: if quick { 0 } else { [3, 30, 300][random.usize(..3)] },
             blur: if blur { random.u64(1..=800) } else { 0 },
             many,
+            side_by_side,
             crashes,
             poison,
             stops,
