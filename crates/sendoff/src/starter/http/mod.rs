@@ -163,7 +163,11 @@ impl Starter for HttpStarter {
     }
 
     fn defaults(&self) -> StarterDefaults {
-        StarterDefaults { max_per_destination: self.max_per_destination, ..StarterDefaults::default() }
+        StarterDefaults {
+            max_per_destination: self.max_per_destination,
+            nonblocking: true,
+            ..StarterDefaults::default()
+        }
     }
 
     fn check(&self, payload: &RawValue, grant: Option<&Grant>) -> Result<Checked, Refusal> {
