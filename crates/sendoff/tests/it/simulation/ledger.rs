@@ -302,10 +302,13 @@ impl Ledger {
         self.open.remove(&attempt);
         let attempt = &mut self.tries[attempt];
         let late = attempt.times_out.is_some_and(|at| at <= now);
+        // Nobody listened any more, not even with a timer that is a little late.
+        let too_late = attempt.times_out.is_some_and(|at| at + Duration::from_millis(2) <= now);
         attempt.told = match told {
             Told::Started if late => Told::Perhaps,
             // It was given up before it began, which counts.
             Told::Released if late => Told::Not,
+            Told::Not if too_late && attempt.begun => Told::Perhaps,
             told => told,
         };
     }

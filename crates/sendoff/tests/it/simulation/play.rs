@@ -79,8 +79,11 @@ impl World {
                 self.start(place).await;
             }
         }
-        if self.swarm.late > 0 {
-            // Such as limits that a client gave up to set.
+        if self.swarm.limits {
+            // Limits that a client gave up to set may yet be set: late, or by a node that stands still.
+            while self.up().iter().any(|node| node.life.phase.is_paused()) {
+                sleep(Duration::from_secs(1)).await;
+            }
             sleep(LATEST).await;
         }
         self.clear_limits().await;
