@@ -4,13 +4,11 @@
 use std::{sync::Arc, time::Duration};
 
 use rustix::time::ClockId;
-use tokio::{
-    sync::{mpsc, oneshot},
-    task::JoinSet,
-};
+use tokio::sync::mpsc;
 use tokio_postgres::{Client, Error, NoTls, Statement, types::Type};
 use uuid::Uuid;
 
+use super::{Row, finish, start_callers};
 use crate::bench::sample::{Meter, Sample, Times, clock, now};
 
 // $1 queued at, $2 due at, $3 state: 0 or 1.
@@ -109,25 +107,9 @@ impl Raw {
         delay: Duration,
     ) -> Result<Sample, Error> {
         let each = (jobs / callers).max(1);
-        let (sender, mut queue) = mpsc::unbounded_channel::<(Uuid, oneshot::Sender<()>)>();
-        let mut tasks = JoinSet::new();
+        let (sender, mut queue) = mpsc::unbounded_channel::<Row>();
         let meter = Meter::start();
-        for _ in 0..callers {
-            let sender = sender.clone();
-            tasks.spawn(async move {
-                let mut times = Times::new();
-                for _ in 0..each {
-                    let began = now();
-                    let (reply, answer) = oneshot::channel();
-                    // Without a writer there is no answer, and the writer says why.
-                    let _ = sender.send((Uuid::now_v7(), reply));
-                    let _ = answer.await;
-                    times.add(now() - began);
-                }
-                times
-            });
-        }
-        drop(sender);
+        let tasks = start_callers(callers, each, move |row| drop(sender.send(row)));
         let mut waiting = Vec::new();
         while queue.recv_many(&mut waiting, usize::try_from(batch).unwrap_or(usize::MAX)).await > 0 {
             let (guids, replies): (Vec<_>, Vec<_>) = waiting.drain(..).unzip();
@@ -136,10 +118,8 @@ impl Raw {
                 let _ = reply.send(());
             }
         }
-        let all = tasks.join_all().await;
+        let times = finish(tasks).await;
         let sample = meter.stop(each * callers);
-        let mut times = Times::new();
-        all.iter().for_each(|caller| times.merge(caller));
         Ok(sample.with_times(times))
     }
 

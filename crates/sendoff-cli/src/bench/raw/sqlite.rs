@@ -9,10 +9,10 @@ use std::{
 
 use rusqlite::{Connection, Result, params};
 use rustix::time::ClockId;
-use tokio::{sync::oneshot, task::JoinSet};
 use uuid::Uuid;
 
-use crate::bench::sample::{Meter, Sample, Times, clock, now};
+use super::{Row, finish, start_callers};
+use crate::bench::sample::{Meter, Sample, clock, now};
 
 const INSERT: &str =
     "INSERT INTO job (id, state, lane, priority, delivery, fence, attempt, max_attempts, queued_at, run_at,
@@ -96,7 +96,7 @@ impl Raw {
         callers: u64,
         delay: Duration,
     ) -> Result<Sample> {
-        let (sender, queue) = mpsc::channel::<(Uuid, oneshot::Sender<()>)>();
+        let (sender, queue) = mpsc::channel::<Row>();
         let writer = std::thread::spawn(move || {
             while let Ok(first) = queue.recv() {
                 let (guids, replies): (Vec<_>, Vec<_>) =
@@ -109,29 +109,10 @@ impl Raw {
             Ok::<(), rusqlite::Error>(())
         });
         let each = (jobs / callers).max(1);
-        let mut tasks = JoinSet::new();
         let meter = Meter::start();
-        for _ in 0..callers {
-            let sender = sender.clone();
-            tasks.spawn(async move {
-                let mut times = Times::new();
-                for _ in 0..each {
-                    let began = now();
-                    let (reply, answer) = oneshot::channel();
-                    // Without a writer there is no answer, and the writer says why.
-                    let _ = sender.send((Uuid::now_v7(), reply));
-                    let _ = answer.await;
-                    times.add(now() - began);
-                }
-                times
-            });
-        }
-        let all = tasks.join_all().await;
+        let times = finish(start_callers(callers, each, move |row| drop(sender.send(row)))).await;
         let sample = meter.stop(each * callers);
-        drop(sender);
         writer.join().expect("the writer does not panic")?;
-        let mut times = Times::new();
-        all.iter().for_each(|caller| times.merge(caller));
         Ok(sample.with_times(times))
     }
 
