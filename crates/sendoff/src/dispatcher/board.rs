@@ -6,6 +6,7 @@
 //! nothing is looked at again until a permit comes back. Every step costs O(log n) or less, but for a job
 //! that comes out of its order: it moves at most half of those that its lane keeps.
 
+mod held;
 mod lanes;
 mod permits;
 mod ready;
@@ -107,6 +108,8 @@ struct QueueState {
 /// How an attempt left its starter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Load {
+    /// It was never handed to it.
+    None,
     /// Like any other.
     Normal,
     /// This machine had no resources for it.
@@ -141,6 +144,11 @@ pub(super) struct Board {
     gate_wakes: BTreeSet<(Duration, GateKey)>,
     /// Lanes that run short.
     short: BTreeSet<LaneKey>,
+    /// Gates at which claimed jobs are held, and those that need not be any longer.
+    holding: BTreeSet<GateKey>,
+    handed_over: Vec<JobId>,
+    /// Jobs may be held: this scheduler is not stopping.
+    holds: bool,
 }
 
 impl Board {
@@ -172,6 +180,9 @@ impl Board {
             rate_wakes: BTreeSet::new(),
             gate_wakes: BTreeSet::new(),
             short: BTreeSet::new(),
+            holding: BTreeSet::new(),
+            handed_over: Vec::new(),
+            holds: true,
         }
     }
 
@@ -328,8 +339,7 @@ impl Board {
         let state = &self.lanes[key];
         let queue = state.queue;
         let waits = state.place != Place::Idle || state.truncated || !self.queues[queue].heads.is_empty();
-        let crowded = state.gates.iter().flatten().any(|gate| !self.gates[*gate].waiting.is_empty());
-        if waits || crowded || self.shut_gate(key, now).is_some() || !self.queue_may_start(queue, now) {
+        if waits || self.is_crowded(key, now) || !self.queue_may_start(queue, now) {
             self.collect(key);
             return false;
         }
@@ -361,9 +371,9 @@ impl Board {
         if let Some(rate) = &queue.limits.rate {
             queue.rate.give_back(rate);
         }
-        self.attempt_over(key, Load::Normal, now);
+        self.attempt_over(key, Load::None, now);
         if let Some(starter) = starter {
-            self.run_ended_at(starter, now);
+            self.run_ended_at(starter, false, now);
         }
         self.settled();
     }
@@ -379,7 +389,7 @@ impl Board {
             let Some(gate_key) = gate_key else { continue };
             let gate = &mut self.gates[gate_key];
             let before = gate.in_flight;
-            gate.in_flight -= 1;
+            gate.attempt_over(load != Load::None);
             // A limit that grew has room for one more than came back.
             let mut calls = 1;
             if place == 0 {
@@ -388,12 +398,13 @@ impl Board {
                         let opens = gate.shrink(before, now);
                         self.gate_wakes.extend(opens.map(|at| (at, gate_key)));
                     }
-                    Load::Normal => {
+                    Load::None | Load::Normal => {
                         gate.relax();
                         calls = 2;
                     }
                 }
             }
+            self.let_go(gate_key, now);
             for _ in 0..calls {
                 self.call(gate_key, now);
             }
@@ -406,17 +417,16 @@ impl Board {
         self.in_flight -= 1;
     }
 
-    /// A started thing has ended.
-    pub(super) fn run_ended(&mut self, starter: &str, now: Duration) {
+    /// A started thing has ended, or one that was never `handed_over` to its starter will not be.
+    pub(super) fn run_ended(&mut self, starter: &str, handed_over: bool, now: Duration) {
         if let Some(&(gate, _)) = self.starter_gates.get(starter) {
-            self.run_ended_at(gate, now);
+            self.run_ended_at(gate, handed_over, now);
         }
     }
 
-    fn run_ended_at(&mut self, gate_key: GateKey, now: Duration) {
-        let gate = &mut self.gates[gate_key];
-        if gate.max_running.is_some() {
-            gate.running -= 1;
+    fn run_ended_at(&mut self, gate_key: GateKey, handed_over: bool, now: Duration) {
+        if self.gates[gate_key].run_over(handed_over) {
+            self.let_go(gate_key, now);
             self.call(gate_key, now);
         }
     }
@@ -496,6 +506,7 @@ impl Board {
         }
         while let Some(&(at, gate)) = self.gate_wakes.first().filter(|(at, _)| *at <= now) {
             self.gate_wakes.remove(&(at, gate));
+            self.let_go(gate, now);
             let free = self.gates[gate].free(now).min(self.gates[gate].waiting.len());
             for _ in 0..free {
                 self.call(gate, now);
@@ -507,7 +518,8 @@ impl Board {
     pub(super) fn next_wake(&self) -> Option<Duration> {
         let rate = self.rate_wakes.first().map(|(at, _)| *at);
         let gate = self.gate_wakes.first().map(|(at, _)| *at);
-        rate.into_iter().chain(gate).chain(self.held.values().copied()).min()
+        let overdue = self.next_overdue();
+        rate.into_iter().chain(gate).chain(overdue).chain(self.held.values().copied()).min()
     }
 
     /// Brings the lane's place among its queue's heads up to date with its first ready job.

@@ -9,10 +9,10 @@ use std::{
     time::Duration,
 };
 
-use super::{Action, AttemptEnd, Backoff, Dispatcher, LaneKey, Now, Window};
+use super::{Action, Dispatcher, LaneKey, Now, Window};
 use crate::{
     job::{Header, JobId},
-    ports::{Claimed, StartError, StartErrorClass},
+    ports::Claimed,
     state::POISON_CRASHES,
 };
 
@@ -155,25 +155,8 @@ impl Dispatcher {
     }
 
     /// Whether a job came as any other, and must start alone: nodes crashed over it since it was seen.
-    pub(super) fn must_give_back(&self, claimed: &Claimed) -> bool {
+    pub(super) fn must_be_alone(&self, claimed: &Claimed) -> bool {
         let alone = self.alone_in_flight == Some(claimed.id);
         self.others.is_some() && claimed.crashes >= POISON_CRASHES && !alone
-    }
-
-    /// Ends an attempt before it begins.
-    pub(super) fn give_back(
-        &mut self,
-        now: Now,
-        lane: LaneKey,
-        claimed: Arc<Claimed>,
-        actions: &mut Vec<Action>,
-    ) {
-        let id = claimed.id;
-        let starter = claimed.job.lane.starter.clone();
-        self.in_flight.insert(id, super::InFlight { lane, claimed, ended: false });
-        let error = StartError::new(StartErrorClass::Released, "it must start with nothing else in flight");
-        let end = AttemptEnd { id, begun: None, result: Err(error), backoff: Backoff::default() };
-        self.ended(now, vec![end], actions);
-        self.board.run_ended(&starter, now.elapsed);
     }
 }

@@ -26,7 +26,7 @@ pub(crate) use outcome::Backoff;
 
 use crate::{
     job::{ById, Header, JobId, Lane},
-    ports::{Claimed, Settled, Settlement, StartErrorClass, Wanted},
+    ports::{Claimed, Settled, Settlement, StartError, StartErrorClass, Wanted},
     state::{Outcome, POISON_CRASHES, State},
     time::Timestamp,
 };
@@ -46,6 +46,8 @@ const EXPIRE_ROWS: usize = 1_000;
 struct InFlight {
     lane: LaneKey,
     claimed: Arc<Claimed>,
+    /// It is with its starter, or was; else it is held until there is a place for it.
+    handed_over: bool,
     /// The attempt has ended and its outcome is on its way to the store.
     ended: bool,
 }
@@ -124,6 +126,7 @@ impl Dispatcher {
         self.latest = self.latest.max(now.wall);
         self.take_note(now, event, &mut actions);
         self.board.tick(now.elapsed);
+        self.take_held(now, &mut actions);
         if self.stopping {
             self.retry_settle(now, &mut actions);
             self.hint(&mut actions);
@@ -212,6 +215,7 @@ impl Dispatcher {
                 self.store_failed(now);
                 for id in ids {
                     let Some((lane, header)) = self.claiming.remove(&id) else { continue };
+                    self.board.answered(lane, id);
                     self.board.withdrawn(lane, true, now.elapsed);
                     self.alone_in_flight.take_if(|alone| *alone == id);
                     if mutated!(FailedClaimForgotten) {
@@ -281,7 +285,7 @@ impl Dispatcher {
                 }
             }
             Event::RunEnded(_) if mutated!(RunEndForgotten) => {}
-            Event::RunEnded(starter) => self.board.run_ended(&starter, now.elapsed),
+            Event::RunEnded(starter) => self.board.run_ended(&starter, true, now.elapsed),
             Event::QueueLimits(queue, limits) => {
                 self.board.set_queue_limits(&queue, limits, now.elapsed);
             }
@@ -300,7 +304,10 @@ impl Dispatcher {
             }
             Event::MaxInFlight(starts) => self.board.set_max_in_flight(starts),
             Event::Tick => {}
-            Event::Stop => self.stopping = true,
+            Event::Stop => {
+                self.stopping = true;
+                self.board.stop_holding();
+            }
         }
     }
 
@@ -358,6 +365,7 @@ impl Dispatcher {
 
     fn claimed(&mut self, now: Now, id: JobId, verdict: Verdict, actions: &mut Vec<Action>) {
         let Some((lane, header)) = self.claiming.remove(&id) else { return };
+        self.board.answered(lane, id);
         let got = match verdict {
             Verdict::Claimed(claimed) => {
                 let got = claimed.id;
@@ -388,11 +396,38 @@ impl Dispatcher {
 
     fn start(&mut self, now: Now, lane: LaneKey, claimed: Arc<Claimed>, actions: &mut Vec<Action>) {
         let Some((lane, claimed)) = self.defer(now, lane, claimed) else { return };
-        if self.must_give_back(&claimed) {
-            return self.give_back(now, lane, claimed, actions);
+        let id = claimed.id;
+        let alone = self.must_be_alone(&claimed);
+        let handed_over = !alone && self.board.hand_over_or_hold(lane, id, now.elapsed);
+        if handed_over {
+            actions.push(Action::Start(claimed.clone()));
         }
-        actions.push(Action::Start(claimed.clone()));
-        self.in_flight.insert(claimed.id, InFlight { lane, claimed, ended: false });
+        self.in_flight.insert(id, InFlight { lane, claimed, handed_over, ended: false });
+        if alone {
+            self.give_back(now, id, "it must start with nothing else in flight", actions);
+        }
+    }
+
+    /// Goes on with claimed jobs that were held.
+    fn take_held(&mut self, now: Now, actions: &mut Vec<Action>) {
+        for id in self.board.take_overdue(now.elapsed) {
+            self.give_back(now, id, "no place became free for it", actions);
+        }
+        for id in self.board.take_handed_over() {
+            let Some(attempt) = self.in_flight.get_mut(&id) else { continue };
+            attempt.handed_over = true;
+            actions.push(Action::Start(attempt.claimed.clone()));
+        }
+    }
+
+    /// Ends an attempt that was not handed over.
+    fn give_back(&mut self, now: Now, id: JobId, why: &str, actions: &mut Vec<Action>) {
+        let Some(attempt) = self.in_flight.get(&id) else { return };
+        let starter = attempt.claimed.job.lane.starter.clone();
+        let error = StartError::new(StartErrorClass::Released, why);
+        let end = AttemptEnd { id, begun: None, result: Err(error), backoff: Backoff::default() };
+        self.ended(now, vec![end], actions);
+        self.board.run_ended(&starter, false, now.elapsed);
     }
 
     fn ended(&mut self, now: Now, ends: Vec<AttemptEnd>, actions: &mut Vec<Action>) {
@@ -403,7 +438,11 @@ impl Dispatcher {
             };
             attempt.ended = true;
             let pressure = matches!(&result, Err(error) if error.class == StartErrorClass::Pressure);
-            let load = if pressure { Load::Pressure } else { Load::Normal };
+            let load = match (attempt.handed_over, pressure) {
+                (false, _) => Load::None,
+                (true, true) => Load::Pressure,
+                (true, false) => Load::Normal,
+            };
             let ended_at = begun.map_or(now.wall, |(_, ended_at)| ended_at);
             let outcome =
                 outcome::decide(&attempt.claimed, result, ended_at, backoff, now.wall, &mut self.random);
@@ -502,6 +541,7 @@ impl Dispatcher {
                         self.found_again(header);
                         continue;
                     }
+                    self.board.asked(lane, id);
                     wanted.push(Wanted { id, lane: header.lane.clone(), only: false });
                     self.claiming.insert(id, (lane, header));
                 }

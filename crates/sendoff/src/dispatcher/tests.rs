@@ -163,6 +163,77 @@ fn a_permit_that_comes_back_goes_to_who_waits_for_it() {
     }
 }
 
+/// A destination of two places with 3 and 4 under way and 5 held: a place came back during the claim
+/// of 3, so one job more was claimed.
+fn with_one_held() -> Dispatcher {
+    let mut dispatcher = dispatcher(Limits::default());
+    let lane = to("a", "x:1");
+    let jobs = (1..=6).map(|id| header(id, &lane, 0)).collect();
+    assert_eq!(claims(&dispatcher.handle(now(0), inserted(jobs))), [1, 2]);
+    assert_eq!(told(&dispatcher.handle(now(0), got(&[1, 2], &lane))), ["start 1", "start 2"]);
+    assert_eq!(told(&dispatcher.handle(now(0), over(1))), ["settle 1", "claim 3"]);
+    assert_eq!(told(&dispatcher.handle(now(0), over(2))), ["settle 2", "claim 4"]);
+    assert_eq!(told(&dispatcher.handle(now(0), got(&[3], &lane))), ["start 3", "claim 5"]);
+    assert_eq!(told(&dispatcher.handle(now(0), got(&[4], &lane))), ["start 4"]);
+    assert_eq!(told(&dispatcher.handle(now(0), got(&[5], &lane))), [] as [&str; 0], "no place for it");
+    dispatcher
+}
+
+fn got(ids: &[u64], lane: &Arc<Lane>) -> Event {
+    let verdicts = ids.iter().map(|id| Verdict::Claimed(claimed(*id, lane, 1))).collect();
+    Event::Claimed { ids: ids.iter().copied().map(JobId).collect(), verdicts }
+}
+
+fn over(id: u64) -> Event {
+    let result = Ok(Receipt::default());
+    Event::Ended(vec![AttemptEnd { id: JobId(id), begun: None, result, backoff: Backoff::default() }])
+}
+
+/// What the actions are, one for each job.
+fn told(actions: &[Action]) -> Vec<String> {
+    let jobs = |action: &Action| match action {
+        Action::Start(claimed) => vec![format!("start {}", claimed.id.0)],
+        Action::Claim(wanted) => wanted.iter().map(|wanted| format!("claim {}", wanted.id.0)).collect(),
+        Action::Settle(settlements) => {
+            settlements.iter().map(|settlement| format!("settle {}", settlement.id.0)).collect()
+        }
+        other => panic!("{other:?}"),
+    };
+    actions.iter().flat_map(jobs).collect()
+}
+
+#[test]
+fn as_many_are_claimed_ahead_as_places_came_back_during_a_claim() {
+    let mut dispatcher = with_one_held();
+    // Nothing came back during the claim of 5, so there is no other one ahead.
+    assert_eq!(told(&dispatcher.handle(now(0), over(4))), ["start 5", "settle 4"]);
+    assert_eq!(told(&dispatcher.handle(now(0), over(3))), ["settle 3", "claim 6"]);
+}
+
+#[test]
+fn a_job_that_finds_no_place_in_time_is_given_back_and_none_is_claimed_ahead() {
+    let mut dispatcher = with_one_held();
+    let overdue = Duration::from_millis(100);
+    let later = Now { wall: at(0).saturating_add(overdue), elapsed: now(0).elapsed + overdue };
+    assert_eq!(dispatcher.next_wake(now(0)), Some(later.wall));
+    let actions = dispatcher.handle(later, Event::Tick);
+    let [Action::Settle(settlements)] = &actions[..] else { panic!("{actions:?}") };
+    assert!(matches!(settlements[0].outcome, Outcome::Released { .. }), "{settlements:?}");
+    let verdicts = vec![Settled { state: State::Pending, applied: true }];
+    let settled = Event::Settled { settlements: settlements.clone(), verdicts };
+    assert!(dispatcher.handle(later, settled).is_empty());
+    assert_eq!(told(&dispatcher.handle(later, over(3))), ["settle 3", "claim 5"], "it is the first again");
+}
+
+#[test]
+fn a_stop_hands_over_what_is_held_to_be_given_back() {
+    let mut dispatcher = with_one_held();
+    assert_eq!(told(&dispatcher.handle(now(0), Event::Stop)), ["start 5"]);
+    for id in [3, 4, 5] {
+        assert_eq!(told(&dispatcher.handle(now(0), over(id))), [format!("settle {id}")]);
+    }
+}
+
 #[test]
 fn a_rate_lets_its_burst_pass_and_wakes_for_the_next() {
     let rate = Rate { starts: 1, per: Duration::from_secs(10).into(), burst: 2 };

@@ -12,7 +12,7 @@ use rustix::time::ClockId;
 use uuid::Uuid;
 
 use super::{Row, finish, start_callers};
-use crate::bench::sample::{Meter, Sample, clock, now};
+use crate::bench::sample::{Meter, Sample, clock};
 
 const INSERT: &str =
     "INSERT INTO job (id, state, lane, priority, delivery, fence, attempt, max_attempts, queued_at, run_at,

@@ -31,6 +31,12 @@ impl Board {
         self.lanes[lane].gates.iter().flatten().copied().find(|gate| self.gates[*gate].free(now) == 0)
     }
 
+    /// Whether a gate of the lane has no place for one more claim, or somebody waits there.
+    pub(super) fn is_crowded(&self, lane: LaneKey, now: Duration) -> bool {
+        let mut gates = self.lanes[lane].gates.iter().flatten().map(|gate| &self.gates[*gate]);
+        gates.any(|gate| gate.is_full(now) || !gate.waiting.is_empty())
+    }
+
     pub(super) fn take_permits(&mut self, lane: LaneKey, now: Duration) {
         self.in_flight += 1;
         let LaneState { queue, gates, .. } = self.lanes[lane];
@@ -40,11 +46,7 @@ impl Board {
             queue.rate.take(rate, now);
         }
         for gate in gates.into_iter().flatten() {
-            let gate = &mut self.gates[gate];
-            gate.in_flight += 1;
-            if gate.max_running.is_some() {
-                gate.running += 1;
-            }
+            self.gates[gate].take();
         }
     }
 

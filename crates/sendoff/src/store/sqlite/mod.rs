@@ -70,7 +70,9 @@ pub struct SqliteOptions {
     pub keep_free_bytes: u64,
     /// See `keep_free_bytes`. Default 2.
     pub keep_free_percent: u8,
-    /// The writer's page cache in bytes. Default 32 MiB.
+    /// The writer's page cache in bytes. Default 8 MiB: more costs time, since SQLite goes through all
+    /// of it at a commit that split a page (its `balance_nonroot` gives pages a number beyond the end
+    /// of the file for a moment, and `pcache1TruncateUnsafe` then looks for such at each place).
     pub cache_bytes: usize,
     /// How many guids and keys of the clients' choosing stay in memory before they are moved to
     /// their index in order. Default 229,376, which take about 24 MiB at most.
@@ -88,7 +90,7 @@ impl Default for SqliteOptions {
         Self {
             keep_free_bytes: 256 << 20,
             keep_free_percent: 2,
-            cache_bytes: 32 << 20,
+            cache_bytes: 8 << 20,
             names_in_memory: 229_376,
             moved_too: false,
             #[cfg(feature = "testing")]
