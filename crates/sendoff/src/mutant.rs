@@ -97,6 +97,10 @@ mod planting {
         LeaseByWallClock,
         /// Another attempt of a job begins while the one before goes on in the same node.
         ClaimsNotDeferred,
+        /// A claimed job is handed over although there is no place for it.
+        HandedOverWithoutAPlace,
+        /// A claimed job that found no place in time is forgotten.
+        HeldForgotten,
         /// A retry after the wall clock stepped back is stamped before the time that was asked for.
         StampBeforeItsTime,
         /// An alarm rings a part of a microsecond before there is anything to do.
@@ -141,6 +145,8 @@ mod planting {
             Self::RevokedLeaseRevives,
             Self::LeaseByWallClock,
             Self::ClaimsNotDeferred,
+            Self::HandedOverWithoutAPlace,
+            Self::HeldForgotten,
             Self::StampBeforeItsTime,
             Self::AlarmTooEarly,
         ];

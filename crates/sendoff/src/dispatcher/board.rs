@@ -507,10 +507,7 @@ impl Board {
         while let Some(&(at, gate)) = self.gate_wakes.first().filter(|(at, _)| *at <= now) {
             self.gate_wakes.remove(&(at, gate));
             self.let_go(gate, now);
-            let free = self.gates[gate].free(now).min(self.gates[gate].waiting.len());
-            for _ in 0..free {
-                self.call(gate, now);
-            }
+            self.call_all(gate, now);
         }
     }
 

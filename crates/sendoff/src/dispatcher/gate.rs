@@ -140,12 +140,13 @@ impl Gate {
         self.measured.get_or_insert((id, self.returned));
     }
 
-    /// The answer to it. So many places as came back meanwhile would have stood empty.
-    pub(super) fn answered(&mut self, id: JobId) {
-        if let Some((_, before)) = self.measured.take_if(|(measured, _)| *measured == id) {
-            self.ahead =
-                usize::try_from(self.returned - before).map_or(AHEAD_MAX, |places| places.min(AHEAD_MAX));
-        }
+    /// The answer to it. So many places as came back meanwhile would have stood empty. Whether more may
+    /// be claimed now than before.
+    pub(super) fn answered(&mut self, id: JobId) -> bool {
+        let Some((_, before)) = self.measured.take_if(|(measured, _)| *measured == id) else { return false };
+        let places =
+            usize::try_from(self.returned - before).map_or(AHEAD_MAX, |places| places.min(AHEAD_MAX));
+        std::mem::replace(&mut self.ahead, places) < places
     }
 
     /// Nothing is claimed beyond the limits until a claim has been measured again.

@@ -215,7 +215,7 @@ impl Dispatcher {
                 self.store_failed(now);
                 for id in ids {
                     let Some((lane, header)) = self.claiming.remove(&id) else { continue };
-                    self.board.answered(lane, id);
+                    self.board.answered(lane, id, now.elapsed);
                     self.board.withdrawn(lane, true, now.elapsed);
                     self.alone_in_flight.take_if(|alone| *alone == id);
                     if mutated!(FailedClaimForgotten) {
@@ -365,7 +365,7 @@ impl Dispatcher {
 
     fn claimed(&mut self, now: Now, id: JobId, verdict: Verdict, actions: &mut Vec<Action>) {
         let Some((lane, header)) = self.claiming.remove(&id) else { return };
-        self.board.answered(lane, id);
+        self.board.answered(lane, id, now.elapsed);
         let got = match verdict {
             Verdict::Claimed(claimed) => {
                 let got = claimed.id;

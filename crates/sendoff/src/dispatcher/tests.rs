@@ -206,7 +206,7 @@ fn told(actions: &[Action]) -> Vec<String> {
 fn as_many_are_claimed_ahead_as_places_came_back_during_a_claim() {
     let mut dispatcher = with_one_held();
     // Nothing came back during the claim of 5, so there is no other one ahead.
-    assert_eq!(told(&dispatcher.handle(now(0), over(4))), ["start 5", "settle 4"]);
+    assert_eq!(told(&dispatcher.handle(now(0), over(4))), ["settle 4", "start 5"]);
     assert_eq!(told(&dispatcher.handle(now(0), over(3))), ["settle 3", "claim 6"]);
 }
 

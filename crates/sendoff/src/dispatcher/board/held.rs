@@ -22,10 +22,12 @@ impl Board {
         }
     }
 
-    /// The claim for this job was answered.
-    pub(in crate::dispatcher) fn answered(&mut self, key: LaneKey, id: JobId) {
+    /// The claim for this job was answered: if there may be more of them now, more lanes are called.
+    pub(in crate::dispatcher) fn answered(&mut self, key: LaneKey, id: JobId, now: Duration) {
         for gate in self.lanes[key].gates.into_iter().flatten() {
-            self.gates[gate].answered(id);
+            if self.gates[gate].answered(id) {
+                self.call_all(gate, now);
+            }
         }
     }
 
@@ -38,7 +40,9 @@ impl Board {
     ) -> bool {
         let waits = |gate: &GateKey| self.gates[*gate].places(now) == 0 || !self.gates[*gate].held.is_empty();
         match self.lanes[key].gates.into_iter().flatten().find(waits) {
-            Some(gate) if self.holds => self.hold_at(gate, Held { id, lane: key, since: now }),
+            Some(gate) if self.holds && !mutated!(HandedOverWithoutAPlace) => {
+                self.hold_at(gate, Held { id, lane: key, since: now })
+            }
             _ => self.hand_over(key),
         }
     }
@@ -66,8 +70,10 @@ impl Board {
         self.holding.retain(|gate| {
             let gate = &mut gates[*gate];
             while let Some(held) = gate.held.pop_front_if(|held| held.since + HELD_MAX <= now) {
-                overdue.push(held.id);
                 gate.fall_back();
+                if !mutated!(HeldForgotten) {
+                    overdue.push(held.id);
+                }
             }
             !gate.held.is_empty()
         });

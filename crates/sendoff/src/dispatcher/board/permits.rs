@@ -80,6 +80,14 @@ impl Board {
         }
     }
 
+    /// A gate has several free permits.
+    pub(super) fn call_all(&mut self, gate_key: GateKey, now: Duration) {
+        let gate = &self.gates[gate_key];
+        for _ in 0..gate.free(now).min(gate.waiting.len()) {
+            self.call(gate_key, now);
+        }
+    }
+
     /// The lane does not use the permit that it was called for: somebody else may.
     pub(super) fn pass_call_on(&mut self, lane_key: LaneKey, now: Duration) {
         let queue = self.lanes[lane_key].queue;
