@@ -367,10 +367,6 @@ impl Board {
             lane.in_flight += 1;
         }
         let starter = self.lanes[key].gates[0];
-        let queue = &mut self.queues[self.lanes[key].queue];
-        if let Some(rate) = &queue.limits.rate {
-            queue.rate.give_back(rate);
-        }
         self.attempt_over(key, Load::None, now);
         if let Some(starter) = starter {
             self.run_ended_at(starter, false, now);
@@ -383,22 +379,29 @@ impl Board {
         let lane = &mut self.lanes[key];
         lane.in_flight -= 1;
         let (queue, gates) = (lane.queue, lane.gates);
-        self.queues[queue].in_flight -= 1;
+        let state = &mut self.queues[queue];
+        state.in_flight -= 1;
+        if load == Load::None
+            && let Some(rate) = &state.limits.rate
+        {
+            state.rate.give_back(rate);
+        }
         self.enter_ring(queue);
         for (place, gate_key) in gates.into_iter().enumerate() {
             let Some(gate_key) = gate_key else { continue };
             let gate = &mut self.gates[gate_key];
-            let before = gate.in_flight;
             gate.attempt_over(load != Load::None);
             // A limit that grew has room for one more than came back.
             let mut calls = 1;
             if place == 0 {
                 match load {
                     Load::Pressure => {
-                        let opens = gate.shrink(before, now);
+                        let opens = gate.shrink(now);
                         self.gate_wakes.extend(opens.map(|at| (at, gate_key)));
                     }
-                    Load::None | Load::Normal => {
+                    // It says nothing of this machine.
+                    Load::None => {}
+                    Load::Normal => {
                         gate.relax();
                         calls = 2;
                     }

@@ -162,10 +162,11 @@ impl Gate {
         }
     }
 
-    /// This machine had no resources for an attempt, with `in_flight` under way: half of them at a
-    /// time from now on, and none for a while. When the gate opens again, if it was shut just now.
-    pub(super) fn shrink(&mut self, in_flight: usize, now: Duration) -> Option<Duration> {
-        self.limit = (in_flight / 2).max(1);
+    /// This machine had no resources for the attempt that is over now: half of those that its starter
+    /// had then at a time from now on, and none for a while. When the gate opens again, if it was shut
+    /// just now.
+    pub(super) fn shrink(&mut self, now: Duration) -> Option<Duration> {
+        self.limit = self.starting.div_ceil(2).max(1);
         self.ahead = 0;
         if now < self.shut_until {
             return None;
@@ -174,5 +175,25 @@ impl Gate {
         self.pressure = (self.pressure + 1).min(16);
         self.shut_until = now + pause.min(PRESSURE_PAUSE_MAX);
         Some(self.shut_until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn under_pressure_half_of_those_that_were_with_the_starter_are_let_in_whatever_is_claimed() {
+        let mut gate = Gate::new(4, None, None);
+        (0..30).for_each(|_| gate.take());
+        (0..4).for_each(|_| gate.hand_over());
+        gate.attempt_over(true);
+        let opens = gate.shrink(Duration::ZERO).expect("it was open");
+        assert_eq!((gate.places(Duration::ZERO), gate.places(opens)), (0, 0), "three are with it");
+        gate.attempt_over(true);
+        gate.attempt_over(true);
+        assert_eq!(gate.places(opens), 1);
+        (0..9).for_each(|_| gate.relax());
+        assert_eq!(gate.places(opens), 3, "four again, and one is with it");
     }
 }
