@@ -367,6 +367,7 @@ impl Board {
             lane.in_flight += 1;
         }
         let starter = self.lanes[key].gates[0];
+        self.give_rate_back(key);
         self.attempt_over(key, Load::None, now);
         if let Some(starter) = starter {
             self.run_ended_at(starter, false, now);
@@ -379,13 +380,7 @@ impl Board {
         let lane = &mut self.lanes[key];
         lane.in_flight -= 1;
         let (queue, gates) = (lane.queue, lane.gates);
-        let state = &mut self.queues[queue];
-        state.in_flight -= 1;
-        if load == Load::None
-            && let Some(rate) = &state.limits.rate
-        {
-            state.rate.give_back(rate);
-        }
+        self.queues[queue].in_flight -= 1;
         self.enter_ring(queue);
         for (place, gate_key) in gates.into_iter().enumerate() {
             let Some(gate_key) = gate_key else { continue };

@@ -71,13 +71,15 @@ impl Board {
             let gate = &mut gates[*gate];
             while let Some(held) = gate.held.pop_front_if(|held| held.since + HELD_MAX <= now) {
                 gate.fall_back();
-                if !mutated!(HeldForgotten) {
-                    overdue.push(held.id);
-                }
+                overdue.push(held);
             }
             !gate.held.is_empty()
         });
-        overdue
+        overdue.iter().for_each(|held| self.give_rate_back(held.lane));
+        if mutated!(HeldForgotten) {
+            overdue.clear();
+        }
+        overdue.into_iter().map(|held| held.id).collect()
     }
 
     /// When [`Board::take_overdue`] has something next.

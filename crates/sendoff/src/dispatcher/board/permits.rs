@@ -50,6 +50,14 @@ impl Board {
         }
     }
 
+    /// A start of this lane that its queue's rate has counted does not take place.
+    pub(super) fn give_rate_back(&mut self, lane: LaneKey) {
+        let queue = &mut self.queues[self.lanes[lane].queue];
+        if let Some(rate) = &queue.limits.rate {
+            queue.rate.give_back(rate);
+        }
+    }
+
     /// Takes the lane out of its queue's heads until the gate has a permit for it.
     pub(super) fn wait_at(&mut self, gate: GateKey, lane_key: LaneKey, now: Duration) {
         let lane = &mut self.lanes[lane_key];
