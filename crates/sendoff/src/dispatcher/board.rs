@@ -394,9 +394,7 @@ impl Board {
                         let opens = gate.shrink(now);
                         self.gate_wakes.extend(opens.map(|at| (at, gate_key)));
                     }
-                    // It says nothing of this machine.
-                    Load::None => {}
-                    Load::Normal => {
+                    Load::None | Load::Normal => {
                         gate.relax();
                         calls = 2;
                     }
