@@ -153,6 +153,9 @@ pub(crate) async fn whole(mut body: Body, limit: usize) -> Result<Bytes, Problem
     if body.size_hint().lower() > limit as u64 {
         return Err(too_large());
     }
+    // Its buffer is made once: one that is copied as it grows holds the body twice. What nobody
+    // writes to takes no memory yet.
+    let longest = longest(&body, limit);
     let mut first = Bytes::new();
     let mut all = Vec::new();
     while let Some(frame) = body.frame().await {
@@ -164,11 +167,18 @@ pub(crate) async fn whole(mut body: Body, limit: usize) -> Result<Bytes, Problem
         if first.is_empty() && all.is_empty() {
             first = data;
         } else {
+            all.reserve_exact(longest - all.len());
             all.extend_from_slice(&std::mem::take(&mut first));
             all.extend_from_slice(&data);
         }
     }
     Ok(if all.is_empty() { first } else { all.into() })
+}
+
+/// Bytes that come at most before this limit is passed.
+fn longest(body: &Body, limit: usize) -> usize {
+    let said = body.size_hint().upper().and_then(|bytes| usize::try_from(bytes).ok());
+    said.unwrap_or(limit).min(limit)
 }
 
 /// Room in memory for long bodies, of all callers together.
@@ -186,8 +196,7 @@ impl Room {
         body: Body,
         limit: usize,
     ) -> Result<(Bytes, OwnedSemaphorePermit), Problem> {
-        let longest = body.size_hint().upper().and_then(|bytes| usize::try_from(bytes).ok());
-        let kibibytes = longest.unwrap_or(limit).min(limit).div_ceil(KIBIBYTE);
+        let kibibytes = longest(&body, limit).div_ceil(KIBIBYTE);
         let room = self.0.clone().try_acquire_many_owned(u32::try_from(kibibytes).unwrap_or(u32::MAX));
         let room = room.map_err(|_| {
             BUSY.says("there is no room for so many long bodies at once; try again, or send shorter ones")

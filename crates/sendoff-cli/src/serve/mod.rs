@@ -39,6 +39,9 @@ use crate::{
 
 /// Files that may be open: some thirty are its own, the rest is for callers and starts.
 const DESCRIPTORS: u64 = 64;
+/// Memory that may be addressed, in MiB. Its threads' stacks and the allocator's segments take some 80
+/// before the first job; an allocator that is refused cannot say so, it aborts.
+const ADDRESSES: u64 = 256;
 /// Threads beside the runtime's: the store's, those that start processes.
 const THREADS: usize = 10;
 
@@ -52,6 +55,13 @@ pub(crate) fn check_resources() -> Result<(), Failure> {
         return Err(Failure::store(format!(
             "only {limit} files may be open at once, and the daemon needs {DESCRIPTORS}; raise the limit \
              (ulimit -n, LimitNOFILE=)"
+        )));
+    }
+    let addresses = getrlimit(Resource::As).current.map(|bytes| bytes >> 20);
+    if let Some(limit) = addresses.filter(|limit| *limit < ADDRESSES) {
+        return Err(Failure::store(format!(
+            "only {limit} MiB of memory may be addressed, and the daemon needs {ADDRESSES}; raise the limit \
+             (ulimit -v, LimitAS=)"
         )));
     }
     // The runtime would panic without its threads.

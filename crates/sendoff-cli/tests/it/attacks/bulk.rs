@@ -15,9 +15,8 @@ use crate::{
     proof::figure,
 };
 
-/// What the daemon may need for a request, in KiB, whatever the request says: a body of 16 MiB in a
-/// buffer that is copied as it grows, and the buffers before it, which the allocator keeps for a second.
-const BOUND: usize = 96 * 1024;
+/// What the daemon may need for a request, in KiB, whatever the request says.
+const BOUND: usize = 64 * 1024;
 
 /// Sends so many megabytes in chunks, then the end, while it reads the answer; how many were taken.
 fn pour(attacked: &Attacked, path: &str, media: &str, megabytes: usize, piece: &[u8]) -> (Answer, usize) {
