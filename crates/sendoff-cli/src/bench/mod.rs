@@ -42,14 +42,10 @@ pub(crate) async fn run(args: BenchArgs) -> Result<ExitCode, Failure> {
     let folder = tempfile::Builder::new().prefix("sendoff-bench-").tempdir_in(&base).map_err(|err| {
         Failure::usage(format!("--dir: no folder can be made in {}: {err}", base.display()))
     })?;
-    // Children and files go with whoever is waited for.
-    tokio::select! {
-        done = measure_and_tell(&args, folder.path()) => done,
-        () = signals.next() => Err(Failure::not_all("interrupted; nothing is left behind")),
-    }
+    measure_and_tell(&args, folder.path(), &mut signals).await
 }
 
-async fn measure_and_tell(args: &BenchArgs, dir: &Path) -> Result<ExitCode, Failure> {
+async fn measure_and_tell(args: &BenchArgs, dir: &Path, signals: &mut Signals) -> Result<ExitCode, Failure> {
     let place = Place { dir: dir.to_owned(), store: store(args).await? };
     let sizes = Sizes { quick: args.quick, at_most: args.jobs.unwrap_or(u64::MAX), rows: &args.rows };
     let runs = args.runs.unwrap_or(if args.quick { 3 } else { 5 });
@@ -64,12 +60,25 @@ async fn measure_and_tell(args: &BenchArgs, dir: &Path) -> Result<ExitCode, Fail
     let people = !args.output.json && !args.output.quiet;
     let total = cases.iter().map(|case| case.sides.len()).sum::<usize>() as u64 * u64::from(runs);
     let progress = (!args.output.quiet).then(|| Progress::new(total));
-    let mut report = Report { machine, runs, quick: args.quick, cases: Vec::new() };
+    let mut report = Report { machine, runs, quick: args.quick, wanted: cases.len(), cases: Vec::new() };
     if people {
         out::line(&report.head())?;
     }
+    let mut ended = Ok(Exit::Ok.into());
     for case in cases {
-        let measured = measure(case, runs, &place, progress.as_ref()).await?;
+        // Children and files go with whoever is waited for.
+        let measured = tokio::select! {
+            measured = measure(case, runs, &place, progress.as_ref()) => measured,
+            () = signals.next() => Err(Failure::not_all("interrupted; the cases before are reported")),
+        };
+        // What took minutes is told even if the next case fails.
+        let measured = match measured {
+            Ok(measured) => measured,
+            Err(failure) => {
+                ended = Err(failure);
+                break;
+            }
+        };
         if people {
             let text = table::case(&measured);
             match &progress {
@@ -88,7 +97,7 @@ async fn measure_and_tell(args: &BenchArgs, dir: &Path) -> Result<ExitCode, Fail
     } else if args.output.json {
         out::json(&report.json())?;
     }
-    Ok(Exit::Ok.into())
+    ended
 }
 
 fn write(file: &Path, content: &str) -> Result<(), Failure> {

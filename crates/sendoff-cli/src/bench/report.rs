@@ -21,6 +21,9 @@ pub(super) struct Report {
     pub(super) machine: Machine,
     pub(super) runs: u32,
     pub(super) quick: bool,
+    /// How many cases there are.
+    pub(super) wanted: usize,
+    /// Those that were measured: fewer if the command was interrupted or one failed.
     pub(super) cases: Vec<Measured>,
 }
 
@@ -103,6 +106,7 @@ impl Report {
             "fsync_is_free": self.machine.syncs_for_nothing(),
             "runs": self.runs,
             "quick": self.quick,
+            "complete": self.cases.len() == self.wanted,
             "cases": self.cases.iter().map(Measured::json).collect::<Vec<_>>(),
             "goals_met": met,
             "goals_missed": missed,

@@ -1,5 +1,6 @@
 //! `sendoff bench`, as small as can be: that all is there, never how fast.
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::harness::{Daemon, Place};
@@ -41,7 +42,7 @@ fn every_case_is_measured_and_told_as_json() {
     let ended = place.run(TINY.into_iter().chain(["--json", "--plot", "plot.svg", "--dir", "disk"])).code(0);
     let report = ended.json();
     assert_eq!(report["format"], 1);
-    assert_eq!(report["runs"], 1);
+    assert_eq!((&report["runs"], &report["complete"]), (&1.into(), &true.into()));
     assert!(report["machine"]["cpus"].as_u64() >= Some(1), "{report}");
     assert!(report["goals_met"].is_u64() && report["goals_missed"].is_u64(), "{report}");
     insta::assert_snapshot!("bench_outline", outline(&report));
@@ -96,6 +97,22 @@ fn people_get_a_table_and_the_goals() {
     }
     assert!(ended.stderr_has("measuring pending cancel").stdout.starts_with("sendoff "));
     assert_eq!(place.run(TINY.into_iter().chain(["pending", "-q"])).code(0).stdout, "");
+}
+
+#[test]
+fn what_was_measured_before_an_interruption_is_told() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("disk")).unwrap();
+    // The second case takes its time: its jobs come at an even pace.
+    let two = ["bench", "--runs", "1", "--jobs", "1000", "pending", "lateness", "--json"];
+    let mut running = place.spawn(place.command(two.into_iter().chain(["--dir", "disk"])));
+    running.until_stderr("measuring lateness");
+    running.signal(Signal::INT);
+    let ended = running.end().code(1).stderr_has("interrupted; the cases before are reported");
+    let report = ended.json();
+    assert_eq!(report["complete"], false);
+    assert!(outline(&report).starts_with("pending "), "{report}");
+    assert_eq!(std::fs::read_dir(place.path("disk")).unwrap().count(), 0, "no file is left behind");
 }
 
 #[test]

@@ -146,6 +146,7 @@ pub(super) struct Board {
     short: BTreeSet<LaneKey>,
     /// Gates at which claimed jobs are held, and those that need not be any longer.
     holding: BTreeSet<GateKey>,
+    /// Held jobs whose places came back, until the dispatcher takes them.
     handed_over: Vec<JobId>,
     /// Jobs may be held: this scheduler is not stopping.
     holds: bool,

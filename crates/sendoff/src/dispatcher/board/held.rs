@@ -1,8 +1,8 @@
 //! Claims that are ahead of their places.
 //!
 //! While a claim is on its way to the store the places at its gate become free and stand empty. So a
-//! gate lets as many jobs more be claimed as places came back during the last claim: they are held here, claimed, and are handed to their starter as places come
-//! back. (The same that a window of unacknowledged segments does for a connection: as much is under
+//! gate lets as many jobs more be claimed as places came back during the last claim: they are held
+//! here, claimed, and are handed to their starter as places come back. (The same that a window of unacknowledged segments does for a connection: as much is under
 //! way as the line carries in one round trip.) Where starts take long, nothing comes back during a
 //! claim and nothing is held; where they suddenly do, those that are held are given back.
 
@@ -39,12 +39,13 @@ impl Board {
         now: Duration,
     ) -> bool {
         let waits = |gate: &GateKey| self.gates[*gate].places(now) == 0 || !self.gates[*gate].held.is_empty();
-        match self.lanes[key].gates.into_iter().flatten().find(waits) {
-            Some(gate) if self.holds && !mutated!(HandedOverWithoutAPlace) => {
-                self.hold_at(gate, Held { id, lane: key, since: now })
-            }
-            _ => self.hand_over(key),
+        let full = self.lanes[key].gates.into_iter().flatten().find(waits);
+        if let Some(gate) = full.filter(|_| self.holds && !mutated!(HandedOverWithoutAPlace)) {
+            self.hold_at(gate, Held { id, lane: key, since: now });
+            return false;
         }
+        self.hand_over(key);
+        true
     }
 
     /// Held jobs that are to be handed to their starter now.
@@ -98,7 +99,7 @@ impl Board {
         {
             let gates = self.lanes[held.lane].gates;
             match gates.into_iter().flatten().find(|gate| self.gates[*gate].places(now) == 0) {
-                Some(other) => _ = self.hold_at(other, held),
+                Some(other) => self.hold_at(other, held),
                 None => {
                     self.hand_over(held.lane);
                     self.handed_over.push(held.id);
@@ -110,16 +111,14 @@ impl Board {
         }
     }
 
-    fn hold_at(&mut self, gate: GateKey, held: Held) -> bool {
+    fn hold_at(&mut self, gate: GateKey, held: Held) {
         self.gates[gate].held.push_back(held);
         self.holding.insert(gate);
-        false
     }
 
-    fn hand_over(&mut self, key: LaneKey) -> bool {
+    fn hand_over(&mut self, key: LaneKey) {
         for gate in self.lanes[key].gates.into_iter().flatten() {
             self.gates[gate].hand_over();
         }
-        true
     }
 }
