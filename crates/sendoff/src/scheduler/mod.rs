@@ -11,6 +11,7 @@ mod membership;
 mod notices;
 mod resolve;
 mod submission;
+mod unordered;
 mod waiters;
 
 use std::{

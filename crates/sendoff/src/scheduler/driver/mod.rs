@@ -14,10 +14,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use futures_util::{FutureExt, future::BoxFuture};
 use tokio::{runtime::Handle, sync::mpsc};
 
-use super::{Shared, command::Command};
+use super::{Shared, command::Command, unordered::Unordered};
 use crate::{
     dispatcher::{Action, AttemptEnd, Dispatcher, Event, Now},
     error::Result,
@@ -61,7 +61,7 @@ pub(super) struct Driver {
     listened_to: bool,
     /// Attempts for starters that start many at once, until it is known how many there are.
     together: Vec<Together>,
-    answers: FuturesUnordered<BoxFuture<'static, Answer>>,
+    answers: Unordered<BoxFuture<'static, Answer>>,
     /// The first is on its way to the store, the others wait for it.
     queue_changes: VecDeque<QueueChange>,
     stopping: Option<Stopping>,
@@ -92,7 +92,7 @@ impl Driver {
             live: ById::default(),
             listened_to: false,
             together: Vec::new(),
-            answers: FuturesUnordered::new(),
+            answers: Unordered::new(),
             queue_changes: VecDeque::new(),
             stopping: None,
             among,
@@ -163,7 +163,7 @@ impl Driver {
             found = true;
             self.take_messages(messages.drain(..));
         }
-        while let Poll::Ready(Some(answer)) = self.answers.poll_next_unpin(cx) {
+        while let Poll::Ready(Some(answer)) = self.answers.poll_next(cx) {
             found = true;
             self.take_answer(answer)?;
         }

@@ -8,16 +8,15 @@ use std::{
     task::{Context, Poll},
 };
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
-
 use super::{super::panicked, Ends};
 use crate::{
     job::Receipt,
     ports::{Attempt, StartError, StartFuture, Starter},
+    scheduler::unordered::Unordered,
 };
 
 /// The attempts that have not ended; each is polled only when it was woken.
-pub(super) struct SideBySide<'a>(FuturesUnordered<Making<'a>>);
+pub(super) struct SideBySide<'a>(Unordered<Making<'a>>);
 
 impl<'a> SideBySide<'a> {
     pub(super) fn new(starter: &'a dyn Starter, attempts: Vec<Attempt>) -> Self {
@@ -33,7 +32,7 @@ impl<'a> SideBySide<'a> {
     pub(super) fn poll_ends(&mut self, cx: &mut Context<'_>) -> Poll<Option<Ends>> {
         let mut ends = Vec::new();
         loop {
-            match self.0.poll_next_unpin(cx) {
+            match self.0.poll_next(cx) {
                 Poll::Ready(Some(end)) => ends.push(end),
                 _ if !ends.is_empty() => return Poll::Ready(Some(ends)),
                 Poll::Ready(None) => return Poll::Ready(None),
