@@ -122,8 +122,13 @@ impl Bound {
 impl Goal {
     /// The rate of `side` is at least this part of the rate of `against`.
     pub(super) fn rate(side: &str, against: &str, part: f64) -> Self {
+        Self::at_least(side, Metric::Rate, against, part)
+    }
+
+    /// A figure of `side` is at least this part of that of `against`.
+    pub(super) fn at_least(side: &str, metric: Metric, against: &str, part: f64) -> Self {
         let against = Some(against.to_owned());
-        Self { side: side.to_owned(), metric: Metric::Rate, against, bound: Bound::AtLeast(part) }
+        Self { side: side.to_owned(), metric, against, bound: Bound::AtLeast(part) }
     }
 
     /// A figure of `side` is at most this multiple of that of `against`.

@@ -65,6 +65,7 @@ fn pending(rows: u64, jobs: u64) -> Case {
     let goals = sides.iter().skip(1).flat_map(|side| {
         [
             Goal::rate(&side.name, NOTHING, 0.8),
+            Goal::at_least(&side.name, Metric::More("random_per_second"), NOTHING, 0.8),
             Goal::below(&side.name, Metric::More("resident_mib"), 150.0),
             Goal::below(&side.name, Metric::More("open_ms"), 1_000.0),
             Goal::below(&side.name, Metric::More("idle_cpu_percent"), 0.5),
@@ -150,22 +151,27 @@ async fn open(dir: &Path, paused: &[&str]) -> Result<Scheduler, Failure> {
     builder.start().await.map_err(failed)
 }
 
+/// One queue after the other and in the order in which they are due, so that ten million take minutes.
 async fn fill(scheduler: &Scheduler, rows: u64, queues: u64) -> Result<Sample, Failure> {
-    let mut random = fastrand::Rng::with_seed(1);
     let meter = Meter::start();
     let mut made = 0;
     while made < rows {
         let last = rows.min(made + 10 * BATCH);
         let specs: Vec<JobSpec> = (made..last)
             .map(|n| {
-                let delay = Duration::from_secs(YEAR + random.u64(..10 * YEAR));
-                in_queue(n, queues).delay(delay)
+                let share = n as f64 / rows as f64;
+                far((share * queues as f64) as u64, queues, share)
             })
             .collect();
         scheduler.submit_batch(Batch::itemised(specs)).await.map_err(failed)?;
         made = last;
     }
     Ok(meter.stop(rows))
+}
+
+/// A job that is due in some years.
+fn far(n: u64, queues: u64, share: f64) -> JobSpec {
+    in_queue(n, queues).delay(Duration::from_secs(YEAR).mul_f64(1.0 + 10.0 * share))
 }
 
 /// A job in the queue whose turn it is.
@@ -196,14 +202,26 @@ async fn live(dir: &Path, jobs: u64, queues: u64) -> Result<Sample, Failure> {
     until_started(&scheduler, before + jobs).await?;
     let sample = meter.stop(jobs);
     let waits = waits(&scheduler, queues).await?;
+    let random = random(&scheduler, jobs / 5, queues).await?;
     stop(scheduler).await?;
     let more = [
         ("open_ms", opened.as_secs_f64() * 1e3),
         ("resident_mib", resident / f64::from(1 << 20)),
         ("idle_cpu_percent", idle * 100.0),
+        ("random_per_second", random),
     ];
     let more = more.map(|(name, figure)| (name.to_owned(), figure)).into();
     Ok(Sample { more, ..sample.with_times(waits) })
+}
+
+/// How many jobs a second can be submitted that are due anywhere among the others: each changes two pages
+/// of indexes that no other job of its commit does.
+async fn random(scheduler: &Scheduler, jobs: u64, queues: u64) -> Result<f64, Failure> {
+    let mut random = fastrand::Rng::new();
+    let specs = (0..jobs).map(|n| far(n, queues, random.f64())).collect();
+    let began = now();
+    scheduler.submit_batch(Batch::itemised(specs)).await.map_err(failed)?;
+    Ok(jobs as f64 / (now() - began).as_secs_f64())
 }
 
 /// The waits of jobs that are due when they are submitted, at an even pace.
