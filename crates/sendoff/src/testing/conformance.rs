@@ -97,7 +97,7 @@ cases! {
         only_what_was_starting, works_in_steps, keeps_the_fence, at_most_once_is_unknown, poison,
         not_what_was_claimed_since,
     },
-    order::{due_by_time_then_insertion, ready_by_priority, lanes_come_and_go},
+    order::{due_by_time_then_insertion, ready_by_priority, ready_however_long_they_waited, lanes_come_and_go},
     list::{
         filters, a_suffix_of_the_guid, a_budget_of_rows, while_rows_come_and_go,
         newest_first_while_rows_come_and_go,

@@ -88,7 +88,7 @@ async fn a_store_of_the_first_schema_is_brought_up_to_date() {
     let raw = rusqlite::Connection::open(&path).unwrap();
     let version: u32 = raw.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
     let check: String = raw.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
-    assert_eq!((version, &*check), (2, "ok"));
+    assert_eq!((version, &*check), (3, "ok"));
     drop(raw);
     let claimed = open(&path).claim(vec![id], by(11)).await.unwrap();
     assert_eq!(claimed[0].as_ref().expect("it can be claimed").job.grant, Some(grant(5)));

@@ -24,8 +24,9 @@ const CLAIM: &str =
 const STARTED: &str =
     "UPDATE job SET state = 2, starting_at = ?2, started_at = ?2, wait_us = ?2 - run_at, ended_at = ?2
      WHERE id = ?1 AND fence = 1 AND state = 1";
-const READY: &str = "SELECT id FROM job
-     WHERE lane = 1 AND priority = 0 AND state = 0 AND quarantined = 0 AND next_at <= ?1
+const READY: &str = "SELECT id FROM job INDEXED BY job_soon
+     WHERE state = 0 AND quarantined = 0 AND next_at <= queued_at + 60000000
+        AND lane = 1 AND priority = 0 AND next_at <= ?1
      ORDER BY next_at, id LIMIT ?2";
 
 /// One connection, and the row that comes next.

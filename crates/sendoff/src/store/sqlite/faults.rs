@@ -47,9 +47,12 @@ faults! {
     "pages of due jobs repeat a row": DueSame "id > ?2" => "id >= ?2";
     "the end of a range is not due": DueLater "next_at <= ?2" => "next_at < ?2";
     "what is not due is ready": Ready "next_at <= ?3" => "next_at <= ?3 + 1000000000";
+    "what waits long is ready at once": Ready "next_at <= ?3\n            ORDER" => "next_at <= ?3 + 1000000000\n            ORDER";
+    "what waited long is never ready": NextPriority "priority < ?2)" => "priority < 0)";
     "jobs of one instant come in any order": Ready "next_at, id" => "next_at, id DESC";
     "pages of lanes repeat one": BusyLanes ") > (" => ") >= (";
-    "a lane without pending jobs is listed": BusyLanes "state = 0 AND" => "";
+    "a lane without pending jobs is listed": BusyLanes "EXISTS (" => "1 OR EXISTS (";
+    "a lane is listed only for jobs of both kinds": BusyLanes "OR EXISTS" => "AND EXISTS";
     "pages of records repeat one": List "id > ?1" => "id >= ?1";
     "pages from the newest repeat a record": ListNewest "id < ?1" => "id <= ?1";
     "the newest come last": ListNewest "ORDER BY id DESC" => "ORDER BY id";

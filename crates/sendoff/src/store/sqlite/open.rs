@@ -24,8 +24,11 @@ const APPLICATION_ID: i32 = 0x7365_6e64;
 pub(super) const MOVED_ID: i32 = 0x7365_6e6d;
 
 /// Step n leads from schema n to n + 1, each in one transaction. Only ever append.
-pub(super) const MIGRATIONS: [&str; 2] =
-    [include_str!("sql/0001_jobs.sql"), include_str!("sql/0002_grants.sql")];
+pub(super) const MIGRATIONS: [&str; 3] = [
+    include_str!("sql/0001_jobs.sql"),
+    include_str!("sql/0002_grants.sql"),
+    include_str!("sql/0003_ready.sql"),
+];
 
 /// The first without the WAL-reset race, which lost commits when two connections wrote and
 /// checkpointed.

@@ -47,6 +47,18 @@ macro_rules! list {
     };
 }
 
+// What may be ready, by its two indexes, in their words: another condition would not find them.
+macro_rules! soon {
+    () => {
+        "INDEXED BY job_soon WHERE state = 0 AND quarantined = 0 AND next_at <= queued_at + 60000000"
+    };
+}
+macro_rules! later {
+    () => {
+        "INDEXED BY job_later WHERE state = 0 AND quarantined = 0 AND next_at > queued_at + 60000000"
+    };
+}
+
 // ?3 is when the attempt began and ?4 by how much that was moved; both null if it did not begin.
 macro_rules! begun {
     () => {
@@ -175,15 +187,21 @@ statements! {
     DueLater: "SELECT id, lane, priority, next_at, crashes FROM job
                WHERE state = 0 AND quarantined = 0 AND next_at > ?1 AND next_at <= ?2
                ORDER BY next_at, id";
-    Ready: "SELECT id, lane, priority, next_at, crashes FROM job
-            WHERE state = 0 AND quarantined = 0 AND lane = ?1 AND priority = ?2 AND next_at <= ?3
-            ORDER BY next_at, id";
-    NextPriority: "SELECT max(priority) FROM job
-                   WHERE state = 0 AND quarantined = 0 AND lane = ?1 AND priority < ?2";
-    BusyLanes: "SELECT id, queue, starter, destination,
-                    EXISTS (SELECT 1 FROM job WHERE state = 0 AND quarantined = 0 AND lane = l.id)
+    Ready: concat!("SELECT id, lane, priority, next_at, crashes FROM job ", soon!(),
+            " AND lane = ?1 AND priority = ?2 AND next_at <= ?3
+            UNION ALL
+            SELECT id, lane, priority, next_at, crashes FROM job ", later!(),
+            " AND lane = ?1 AND priority = ?2 AND next_at <= ?3
+            ORDER BY next_at, id");
+    NextPriority: concat!("SELECT max(priority) FROM
+                   (SELECT max(priority) AS priority FROM job ", soon!(), " AND lane = ?1 AND priority < ?2
+                    UNION ALL
+                    SELECT max(priority) FROM job ", later!(), " AND lane = ?1 AND priority < ?2)");
+    BusyLanes: concat!("SELECT id, queue, starter, destination,
+                    EXISTS (SELECT 1 FROM job ", soon!(), " AND lane = l.id)
+                    OR EXISTS (SELECT 1 FROM job ", later!(), " AND lane = l.id)
                 FROM lane l WHERE busy = 1 AND (queue, starter, destination) > (?1, ?2, ?3)
-                ORDER BY queue, starter, destination";
+                ORDER BY queue, starter, destination");
 
     // What people read.
     List: list!("id > ?1 ORDER BY id");
@@ -215,8 +233,9 @@ statements! {
     LaneText: "SELECT queue, starter, destination, busy FROM lane WHERE id = ?1";
     NewLane: "INSERT INTO lane (queue, starter, destination) VALUES (?1, ?2, ?3)";
     LaneBusy: "UPDATE lane SET busy = 1 WHERE id = ?1";
-    LaneIdle: "UPDATE lane SET busy = 0 WHERE id = ?1 AND NOT EXISTS
-                   (SELECT 1 FROM job WHERE state = 0 AND quarantined = 0 AND lane = ?1)";
+    LaneIdle: concat!("UPDATE lane SET busy = 0 WHERE id = ?1
+                   AND NOT EXISTS (SELECT 1 FROM job ", soon!(), " AND lane = ?1)
+                   AND NOT EXISTS (SELECT 1 FROM job ", later!(), " AND lane = ?1)");
     ActorId: "SELECT id FROM actor WHERE name = ?1";
     ActorText: "SELECT name FROM actor WHERE id = ?1";
     NewActor: "INSERT INTO actor (name) VALUES (?1)";

@@ -77,6 +77,32 @@ pub(super) async fn ready_by_priority(model: &mut Model) {
     }
 }
 
+/// Those that were to wait long when they were submitted, and those that were not.
+pub(super) async fn ready_however_long_they_waited(model: &mut Model) {
+    const MINUTE: i64 = 60_000_000;
+    let rows = [(0, 9 * MINUTE), (0, 5), (0, MINUTE + 9), (7, 9 * MINUTE), (0, 8 * MINUTE), (7, 7)];
+    let jobs = (0..).zip(rows).map(|(n, (priority, time))| Job { priority, run_at: at(time), ..job(n) });
+    model.insert(batch(jobs, true)).await;
+    let ids: Vec<_> = model.rows().iter().map(|row| row.id).collect();
+    let lane = job(0).lane;
+    let ready = async |after: i64, limit| {
+        let ready = model.store().ready(lane.clone(), at(after), limit).await.expect("ready");
+        let places: Vec<_> = ready.iter().map(|header| ids.iter().position(|id| *id == header.id)).collect();
+        places.into_iter().flatten().collect::<Vec<_>>()
+    };
+    assert_eq!(ready(9, ALL).await, [5, 1]);
+    assert_eq!(ready(MINUTE + 9, ALL).await, [5, 1, 2]);
+    assert_eq!(ready(9 * MINUTE - 1, ALL).await, [5, 1, 2, 4]);
+    assert_eq!(ready(9 * MINUTE, ALL).await, [5, 3, 1, 2, 4, 0]);
+    assert_eq!(ready(9 * MINUTE, 4).await, [5, 3, 1, 2]);
+    // One that waits for another attempt waits long by its submit.
+    model.claim(&[ids[1], ids[5]], at(20 * MINUTE)).await;
+    model.settle_one(unbegun(ids[1], 1, retry(25 * MINUTE, false)), at(20 * MINUTE)).await;
+    for now in [20, 25] {
+        model.verify(at(now * MINUTE)).await;
+    }
+}
+
 pub(super) async fn lanes_come_and_go(model: &mut Model) {
     let lane = |queue: &str, starter: &str, destination: Option<&str>| {
         Arc::new(Lane {
