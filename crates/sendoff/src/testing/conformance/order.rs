@@ -4,10 +4,15 @@ use std::sync::Arc;
 
 use super::words::{ALL, batch, retry, unbegun};
 use crate::{
-    job::{Job, Lane},
+    job::{Header, Job, JobId, Lane},
     testing::model::{Model, at, job, lane},
     time::Timestamp,
 };
+
+/// Where these are in the order of insertion.
+fn places(ids: &[JobId], headers: &[Header]) -> Vec<usize> {
+    headers.iter().filter_map(|header| ids.iter().position(|id| *id == header.id)).collect()
+}
 
 pub(super) async fn due_by_time_then_insertion(model: &mut Model) {
     let times = [30, 10, 20, 10, 20, 10, 40];
@@ -18,8 +23,7 @@ pub(super) async fn due_by_time_then_insertion(model: &mut Model) {
     let due = async |after: Option<(i64, usize)>, until, limit| {
         let after = after.map(|(time, place)| (at(time), ids[place]));
         let due = model.store().due(after, at(until), limit).await.expect("due");
-        let places: Vec<_> = due.iter().map(|header| ids.iter().position(|id| *id == header.id)).collect();
-        places.into_iter().flatten().collect::<Vec<_>>()
+        places(&ids, &due)
     };
     assert_eq!(due(None, 20, ALL).await, [1, 3, 5, 2, 4], "up to and with the end");
     assert_eq!(due(None, 19, ALL).await, [1, 3, 5]);
@@ -59,8 +63,7 @@ pub(super) async fn ready_by_priority(model: &mut Model) {
     let ids: Vec<_> = model.rows().iter().map(|row| row.id).collect();
     let ready = async |lane: &Arc<Lane>, now, limit| {
         let ready = model.store().ready(lane.clone(), at(now), limit).await.expect("ready");
-        let places: Vec<_> = ready.iter().map(|header| ids.iter().position(|id| *id == header.id)).collect();
-        places.into_iter().flatten().collect::<Vec<_>>()
+        places(&ids, &ready)
     };
     assert_eq!(ready(&one, 30, ALL).await, [1, 4, 2, 6, 7, 0]);
     assert_eq!(ready(&one, 30, 3).await, [1, 4, 2]);
@@ -85,10 +88,9 @@ pub(super) async fn ready_however_long_they_waited(model: &mut Model) {
     model.insert(batch(jobs, true)).await;
     let ids: Vec<_> = model.rows().iter().map(|row| row.id).collect();
     let lane = job(0).lane;
-    let ready = async |after: i64, limit| {
-        let ready = model.store().ready(lane.clone(), at(after), limit).await.expect("ready");
-        let places: Vec<_> = ready.iter().map(|header| ids.iter().position(|id| *id == header.id)).collect();
-        places.into_iter().flatten().collect::<Vec<_>>()
+    let ready = async |now, limit| {
+        let ready = model.store().ready(lane.clone(), at(now), limit).await.expect("ready");
+        places(&ids, &ready)
     };
     assert_eq!(ready(9, ALL).await, [5, 1]);
     assert_eq!(ready(MINUTE + 9, ALL).await, [5, 1, 2]);
