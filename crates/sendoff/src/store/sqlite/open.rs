@@ -192,12 +192,13 @@ pub(super) fn open_writer(path: &Path, options: &SqliteOptions) -> Result<(Conne
          PRAGMA wal_autocheckpoint = 0;
          PRAGMA journal_size_limit = 67108864;
          PRAGMA foreign_keys = OFF;
-         PRAGMA temp_store = MEMORY;
          PRAGMA cache_size = -{};",
         options.cache_bytes / 1024
     ))
     .map_err(failed)?;
     migrate(&mut conn).map_err(failed)?;
+    // Not before: an index over many jobs is sorted in what temporary tables are kept in.
+    conn.execute_batch("PRAGMA temp_store = MEMORY").map_err(failed)?;
     #[cfg(feature = "testing")]
     if let Some(pages) = options.max_pages {
         conn.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).map_err(failed)?;
