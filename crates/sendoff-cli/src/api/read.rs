@@ -147,15 +147,20 @@ pub(crate) fn media(headers: &HeaderMap, ndjson: bool) -> Result<Media, Problem>
 }
 
 /// The whole body, of at most `limit` bytes; one that says it is longer is not read at all.
-pub(crate) async fn whole(mut body: Body, limit: usize) -> Result<Bytes, Problem> {
+pub(crate) async fn whole(body: Body, limit: usize) -> Result<Bytes, Problem> {
+    // Nothing is set aside for a length that nobody said.
+    let said = body.size_hint().exact().map_or(0, |_| longest(&body, limit));
+    gather(body, limit, said).await
+}
+
+/// The whole body. If it comes in pieces, its buffer begins with `room`: one that is copied as it grows
+/// holds the body twice, and what nobody writes to takes no memory yet.
+async fn gather(mut body: Body, limit: usize, room: usize) -> Result<Bytes, Problem> {
     let too_large =
         || TOO_LARGE.says(format!("the body is longer than the {limit} bytes allowed")).with("limit", limit);
     if body.size_hint().lower() > limit as u64 {
         return Err(too_large());
     }
-    // Its buffer is made once: one that is copied as it grows holds the body twice. What nobody
-    // writes to takes no memory yet.
-    let longest = longest(&body, limit);
     let mut first = Bytes::new();
     let mut all = Vec::new();
     while let Some(frame) = body.frame().await {
@@ -167,7 +172,7 @@ pub(crate) async fn whole(mut body: Body, limit: usize) -> Result<Bytes, Problem
         if first.is_empty() && all.is_empty() {
             first = data;
         } else {
-            all.reserve_exact(longest - all.len());
+            all.reserve_exact(room.saturating_sub(all.len()));
             all.extend_from_slice(&std::mem::take(&mut first));
             all.extend_from_slice(&data);
         }
@@ -196,12 +201,13 @@ impl Room {
         body: Body,
         limit: usize,
     ) -> Result<(Bytes, OwnedSemaphorePermit), Problem> {
-        let kibibytes = longest(&body, limit).div_ceil(KIBIBYTE);
+        let longest = longest(&body, limit);
+        let kibibytes = longest.div_ceil(KIBIBYTE);
         let room = self.0.clone().try_acquire_many_owned(u32::try_from(kibibytes).unwrap_or(u32::MAX));
         let room = room.map_err(|_| {
             BUSY.says("there is no room for so many long bodies at once; try again, or send shorter ones")
         })?;
-        Ok((whole(body, limit).await?, room))
+        Ok((gather(body, limit, longest).await?, room))
     }
 }
 
