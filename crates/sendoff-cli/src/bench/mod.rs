@@ -42,11 +42,18 @@ pub(crate) async fn run(args: BenchArgs) -> Result<ExitCode, Failure> {
     let folder = tempfile::Builder::new().prefix("sendoff-bench-").tempdir_in(&base).map_err(|err| {
         Failure::usage(format!("--dir: no folder can be made in {}: {err}", base.display()))
     })?;
-    measure_and_tell(&args, folder.path(), &mut signals).await
+    let store = tokio::select! {
+        store = store(&args) => store?,
+        () = signals.next() => return Err(Failure::not_all("interrupted; nothing was measured")),
+    };
+    measure_and_tell(&args, Place { dir: folder.path().to_owned(), store }, &mut signals).await
 }
 
-async fn measure_and_tell(args: &BenchArgs, dir: &Path, signals: &mut Signals) -> Result<ExitCode, Failure> {
-    let place = Place { dir: dir.to_owned(), store: store(args).await? };
+async fn measure_and_tell(
+    args: &BenchArgs,
+    place: Place,
+    signals: &mut Signals,
+) -> Result<ExitCode, Failure> {
     let sizes = Sizes { quick: args.quick, at_most: args.jobs.unwrap_or(u64::MAX), rows: &args.rows };
     let runs = args.runs.unwrap_or(if args.quick { 3 } else { 5 });
     let wanted = args.wanted();
@@ -56,7 +63,7 @@ async fn measure_and_tell(args: &BenchArgs, dir: &Path, signals: &mut Signals) -
         // Better known now than after minutes.
         write(plot, "")?;
     }
-    let machine = Machine::look(dir);
+    let machine = Machine::look(&place.dir);
     let people = !args.output.json && !args.output.quiet;
     let total = cases.iter().map(|case| case.sides.len()).sum::<usize>() as u64 * u64::from(runs);
     let progress = (!args.output.quiet).then(|| Progress::new(total));
